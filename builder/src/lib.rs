@@ -32,7 +32,9 @@
 //! }
 //!
 //! let directory = tempfile::tempdir()?;
-//! let options = Options { user_xattr: false, boot_id: String::new(), clock: SystemTime::now };
+//! let task = Arc::new(Task::silent());
+//! let (boot_id, clock) = (String::new(), SystemTime::now);
+//! let options = Options { user_xattr: false, boot_id, clock, task: Arc::clone(&task) };
 //! let env = Env {
 //!     store: Store::open(directory.path(), options)?,
 //!     places: Arc::new(Layouts),
@@ -52,7 +54,6 @@
 //! let document = serde_json::to_string(&request)?;
 //! let request: Request = serde_json::from_str(&document)?;
 //!
-//! let task = Task::silent();
 //! let build = builder::build(request, &env, &task);
 //! let built = tokio::runtime::Runtime::new()?.block_on(build)?;
 //! assert_eq!(built.names, ["localhost/greeting:1"]);

@@ -56,8 +56,8 @@ impl Gate for Noting<'_> {
         Ok(())
     }
 
-    fn passed(&self, place: &Location, root: &Digest) -> bool {
-        self.gate.passed(place, root)
+    async fn passed(&self, place: &Location, root: &Digest) -> bool {
+        self.gate.passed(place, root).await
     }
 }
 
@@ -106,9 +106,10 @@ pub async fn permit_stored(
 ) -> Result<(), Cause> {
     let Some(pulled) = pulled(store, image)? else { return Ok(()) };
     let place = Location::Registry(pulled.name.parse::<Reference>()?);
-    let permitted = |root: &Descriptor| gate.passed(&place, &root.digest);
-    if permitted(&pulled.permitted) || permitted(&pulled.image) {
-        return Ok(());
+    for root in [&pulled.permitted, &pulled.image] {
+        if gate.passed(&place, &root.digest).await {
+            return Ok(());
+        }
     }
     let source = places.source(&place)?;
     transport::permit(&*source, gate, &pulled.permitted, &pulled.image, task).await?;

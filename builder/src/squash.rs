@@ -185,7 +185,7 @@ async fn one(
         let options = ApplyOptions { whiteouts: Whiteouts::Delete, ..ApplyOptions::default() };
         for part in &parts {
             let blob = store.open_blob(part.blob.digest).during(action)?;
-            let applied = layers::apply(task.reading(blob), &root, &options, &task);
+            let applied = layers::apply(task.reading(blob), &root, &options);
             for skipped in applied.during(action)?.skipped {
                 task.warn(skipped);
             }

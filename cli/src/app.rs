@@ -18,8 +18,8 @@ use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
 
-use crate::config;
 pub(crate) use crate::interrupt::{observed, observed_by, quiet_task};
+use crate::{config, interrupt};
 
 /// The things a command works with.
 pub(crate) struct App {
@@ -66,6 +66,7 @@ impl App {
             user_xattr: runtime::in_user_namespace(),
             boot_id: boot_id(),
             clock: SystemTime::now,
+            task: Arc::new(interrupt::stopped_task("store")),
         };
         let store = Store::open(&root, options)?;
         store.set_limit(environment::store_limit()?);

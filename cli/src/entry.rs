@@ -18,7 +18,7 @@ pub(crate) fn enter(own: Dialect) -> ExitCode {
     if runtime::is_stage()
         && let Ok(level) = std::env::var("STAGE_LOG")
     {
-        log(&format!("warn,runtime={level}"));
+        log(&format!("warn,runtime={level},containers={level},network={level}"));
     }
     containers::init();
     let arguments: Vec<OsString> = std::env::args_os().collect();

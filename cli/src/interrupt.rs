@@ -1,17 +1,20 @@
 //! Work that a signal ends: the task is cancelled, and everything that is waited for hears of it.
 
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, PoisonError};
 use std::time::Duration;
 
 use options::Failure;
 use options::progress::Progress;
-use task::Task;
+use task::{Canceller, Task};
 use tokio::sync::watch;
 
 use ::progress::Rendering;
 
 /// Whether a signal asked for the end.
 static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
+
+/// What a signal stops besides the work that is shown.
+static STOPPED: Mutex<Vec<Canceller>> = Mutex::new(Vec::new());
 
 /// What a signal cancelled has this long to end by itself. Nothing relies on it.
 const GRACE: Duration = Duration::from_millis(800);
@@ -64,6 +67,14 @@ pub(crate) fn quiet_task(name: &str) -> Task {
     Task::root(name, options::progress::observer(Progress::Quiet).observer())
 }
 
+/// A task that shows nothing, and that a signal ends while one is listened to.
+pub(crate) fn stopped_task(name: &str) -> Task {
+    let task = quiet_task(name);
+    let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+    stopped.push(task.canceller());
+    task
+}
+
 /// Takes the handlers back when dropped.
 struct Stopping(Option<signal_hook::iterator::Handle>);
 
@@ -88,6 +99,8 @@ fn on_signals(cancel: impl Fn() + Send + 'static) -> Stopping {
                 std::process::exit(130);
             }
             cancel();
+            let stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
+            stopped.iter().for_each(Canceller::cancel);
             INTERRUPTED.send_replace(true);
         }
     });

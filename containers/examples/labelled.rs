@@ -11,8 +11,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let (Some(store), Some(name)) = (words.next(), words.next()) else {
         return Err("usage: labelled STORE IMAGE PROGRAM…".into());
     };
-    let store = store::Store::open(Path::new(&store), containers::store_options())?;
     let task = task::Task::silent();
+    let store = store::Store::open(Path::new(&store), containers::store_options(&task))?;
     let found = store.resolve(&name)?.ok_or_else(|| format!("there is no image {name:?}"))?;
     let image = store.image(&found, &image::Platform::host())?;
     let mut new = NewContainer::of(&name, &image);

@@ -34,13 +34,15 @@ pub fn init() {
     network::init();
 }
 
-/// What a store must know of the world outside.
-pub fn store_options() -> store::Options {
+/// What a store must know of the world outside; what reading and writing it brings along stops with
+/// `task`.
+pub fn store_options(task: &Task) -> store::Options {
     let boot_id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
     store::Options {
         user_xattr: runtime::in_user_namespace(),
         boot_id: boot_id.trim().to_owned(),
         clock,
+        task: Arc::new(task.hidden()),
     }
 }
 
@@ -118,7 +120,7 @@ fn of(directory: &Path) -> Result<Option<Container>> {
     let (Some(root), Some(id)) = (store_of(directory), directory.file_name()) else {
         return Ok(None);
     };
-    let store = Store::open(&root, store_options())?;
+    let store = Store::open(&root, store_options(&of_monitor()))?;
     Containers::new(store).find(&id.to_string_lossy())
 }
 

@@ -311,7 +311,7 @@ impl Container {
             user_xattr: runtime::in_user_namespace(),
             ..ApplyOptions::default()
         };
-        layers::apply(archive, &directory, &options, task)?;
+        layers::apply(task.reading(archive), &directory, &options)?;
         Ok(())
     }
 

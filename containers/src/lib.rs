@@ -11,11 +11,11 @@
 //!
 //! fn main() -> Result<(), Box<dyn std::error::Error>> {
 //!     containers::init(); // must be the first line: this program becomes monitors and containers
+//!     let task = task::Task::silent();
 //!     let store = store::Store::open(
 //!         std::path::Path::new("/var/lib/containers-example"),
-//!         containers::store_options(),
+//!         containers::store_options(&task),
 //!     )?;
-//!     let task = task::Task::silent();
 //!     let descriptor = store.resolve("localhost/busybox:latest")?.ok_or("there is no such image")?;
 //!     let image = store.image(&descriptor, &image::Platform::host())?;
 //!     let mut new = NewContainer::of("busybox", &image);

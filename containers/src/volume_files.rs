@@ -33,7 +33,7 @@ impl Volumes {
             user_xattr: runtime::in_user_namespace(),
             ..ApplyOptions::default()
         };
-        layers::apply(archive, &root, &options, task)?;
+        layers::apply(task.reading(archive), &root, &options)?;
         // What is there is not laid over with what an image has.
         self.settle(name, task)
     }

@@ -38,6 +38,7 @@ mod copy;
 mod edit;
 mod entries;
 mod error;
+mod execution;
 mod export;
 mod file_of;
 mod gzip_index;

@@ -142,7 +142,7 @@ pub trait Gate: Send + Sync {
 
     /// Whether an image of a place has passed before, by the rules that hold now: it need not be
     /// looked at again. To say no is always right.
-    fn passed(&self, _place: &Location, _root: &Digest) -> bool {
+    async fn passed(&self, _place: &Location, _root: &Digest) -> bool {
         false
     }
 }
@@ -162,7 +162,7 @@ impl Gate for Open {
         Ok(())
     }
 
-    fn passed(&self, _place: &Location, _root: &Digest) -> bool {
+    async fn passed(&self, _place: &Location, _root: &Digest) -> bool {
         true
     }
 }

@@ -37,7 +37,7 @@ fn main() {
         ["unpack", file, dir] => {
             let root = Root::open(Path::new(dir)).unwrap();
             let applied =
-                apply(File::open(file).unwrap(), &root, &ApplyOptions::default(), &task).unwrap();
+                apply(File::open(file).unwrap(), &root, &ApplyOptions::default()).unwrap();
             println!("{} entries, {} bytes", applied.entries, applied.uncompressed);
             println!("{} {:?}", applied.diff_id, applied.skipped);
         }

@@ -8,7 +8,6 @@ use image::Digest;
 use rustix::fs::{Mode, OFlags, Timespec, Timestamps, UTIME_OMIT, fchmod, fstat, futimens};
 use rustix::io::Errno;
 use std::os::fd::AsFd;
-use task::Task;
 
 use crate::blocks::{self, Block, Stream};
 use crate::owner;
@@ -81,7 +80,7 @@ pub struct Applied {
 }
 
 /// Unpacks a layer below `root`. The stream may be gzip, zstd, bzip2, xz or plain, and is read to
-/// its end; its bytes, as read, count on `task`.
+/// its end. Give it `task.reading(layer)` where a task is to count its bytes and stop it.
 ///
 /// With [`Whiteouts::Overlay`] the root must be an empty directory. Names are taken as after
 /// `chroot`: links of the same tree are followed within it, names with `..` are refused. A hard
@@ -89,13 +88,8 @@ pub struct Applied {
 ///
 /// # Errors
 /// Anything malformed or refused; the tree is then left half unpacked.
-pub fn apply(
-    layer: impl Read,
-    root: &Root,
-    options: &ApplyOptions,
-    task: &Task,
-) -> Result<Applied> {
-    let mut reader = decompress(task.reading(layer))?;
+pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Applied> {
+    let mut reader = decompress(layer)?;
     let (to_digest, for_digest) = blocks::queue();
     let (to_unpack, for_unpack) = blocks::queue();
     thread::scope(|scope| {
@@ -242,7 +236,7 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let root = Root::open(dir.path()).unwrap();
         let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-        let error = apply(archive, &root, &options, &Task::silent()).unwrap_err();
+        let error = apply(archive, &root, &options).unwrap_err();
         assert!(matches!(error, Error::Limit { limit: 134_217_728, .. }), "{error:?}");
     }
 }

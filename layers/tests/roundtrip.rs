@@ -152,7 +152,7 @@ fn unpack(tar: &[u8], whiteouts: Whiteouts) -> TempDir {
     let temp = TempDir::new().unwrap();
     let options = ApplyOptions { whiteouts, ..ApplyOptions::default() };
     let root = Root::open(temp.path()).unwrap();
-    let applied = apply(tar, &root, &options, &Task::silent()).unwrap();
+    let applied = apply(tar, &root, &options).unwrap();
     assert_eq!(applied.diff_id, image::Digest::of(tar));
     assert_eq!((applied.uncompressed, applied.skipped), (tar.len() as u64, Vec::new()));
     temp
@@ -202,12 +202,12 @@ proptest! {
     ) {
         let temp = TempDir::new().unwrap();
         let root = Root::open(temp.path()).unwrap();
-        let _ = apply(&bytes[..], &root, &ApplyOptions::default(), &Task::silent());
+        let _ = apply(&bytes[..], &root, &ApplyOptions::default());
         // Something nearly right.
         let mut tar = common::Tar::of(&[pax(&[("mtime", b"1.5"), ("size", b"3")]), file("a", "abc"), link("b", "c")]).ended();
         let end = (at + patch.len()).min(tar.len());
         tar[at..end].copy_from_slice(&patch[..end - at]);
-        let _ = apply(&tar[..], &root, &ApplyOptions::default(), &Task::silent());
+        let _ = apply(&tar[..], &root, &ApplyOptions::default());
     }
 }
 
@@ -516,7 +516,7 @@ fn implied_directories_take_after_those_below() {
     chown(below.join("a"), Some(1), Some(2)).unwrap();
     let tar = common::Tar::of(&[file("a/b/c/d", "x"), entry(b'5', "a/b/c")]).ended();
     let (root, below_root) = (Root::open(&layer).unwrap(), Root::open(&below).unwrap());
-    let applied = apply(&tar[..], &root, &ApplyOptions::default(), &Task::silent()).unwrap();
+    let applied = apply(&tar[..], &root, &ApplyOptions::default()).unwrap();
     assert_eq!(applied.implied, ["", "a", "a/b"].map(PathBuf::from));
     layers::inherit(&root, &applied.implied, &below_root).unwrap();
     let (found, wanted) = (tree(&layer), tree(&below));
@@ -530,7 +530,7 @@ fn a_cancelled_task_stops_the_work() {
     let temp = TempDir::new().unwrap();
     let (task, root) = (Task::silent(), Root::open(temp.path()).unwrap());
     task.canceller().cancel();
-    let error = apply(&[0u8; 1024][..], &root, &ApplyOptions::default(), &task).unwrap_err();
+    let error = apply(task.reading(&[0u8; 1024][..]), &root, &ApplyOptions::default()).unwrap_err();
     assert!(matches!(error, layers::Error::Cancelled(_)), "{error}");
     let here = Path::new("");
     let error = archive(&root, here, &mut Vec::new(), &options(), &task).unwrap_err();

@@ -1,10 +1,10 @@
 //! Values that flags take, read strictly: what is not understood is refused by name.
 
 use std::path::PathBuf;
-use std::time::Duration;
 
 pub use containers::syntax::{fields, pair, size};
 pub use dockerfile::duration::parse as duration;
+pub use task::span as age;
 use task::{Fault, SyntaxError};
 
 use crate::Failure;
@@ -95,22 +95,6 @@ pub fn keys(text: &str) -> Result<Keys, SyntaxError> {
 /// A sentence that says what was expected.
 pub fn signal(text: &str) -> Result<runtime::Signal, String> {
     text.parse()
-}
-
-/// An age: a number and a unit.
-pub fn age(text: &str) -> Result<Duration, String> {
-    let refuse = || format!("{text:?} is not an age such as 24h or 7d");
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let number: u64 = digits.parse().map_err(|_| refuse())?;
-    let unit = match &text[digits.len()..] {
-        "s" => 1,
-        "m" => 60,
-        "h" => 3_600,
-        "d" => 86_400,
-        "w" => 604_800,
-        _ => return Err(refuse()),
-    };
-    number.checked_mul(unit).map(Duration::from_secs).ok_or_else(refuse)
 }
 
 #[cfg(test)]

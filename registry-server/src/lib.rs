@@ -61,7 +61,6 @@ pub use config::{Config, Files};
 pub use content::collection::Garbage;
 pub use content::protocol::Collected;
 pub use content::scrub::Scrubbed;
-pub use duration::parse_duration;
 pub use error::{Error, Result};
 #[cfg(feature = "testing")]
 pub use fault::{Effect, Fault};

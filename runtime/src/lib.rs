@@ -24,6 +24,7 @@ mod engine;
 mod error;
 mod ids;
 mod init;
+mod mount_options;
 mod others;
 mod program;
 mod seccomp;
@@ -48,6 +49,7 @@ pub use engine::{
 pub use error::{Error, Result};
 pub use ids::{IdMaps, IdRange, Ids};
 pub use init::{Hooks, init, init_with, is_stage};
+pub use mount_options::is_mount_attribute;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use others::OthersMount;

@@ -16,8 +16,7 @@ use serde::Deserialize;
 use task::{Cause, Fault, Kind, Task};
 
 use crate::error::{Error, Result};
-use crate::find;
-use crate::gpg::{MAX_GPG, on_thread};
+use crate::gpg::MAX_GPG;
 use crate::policy::Policy;
 use crate::verify::{Candidate, Evidence, Verified};
 
@@ -320,6 +319,26 @@ pub fn add_signature(directory: &Path, signature: &[u8]) -> Result<()> {
 }
 
 impl PolicyGate {
+    /// The name of the verdict about an image, and who signed it, if that is known. Files of the
+    /// policy are read for that, and the store: on a thread.
+    async fn recall(
+        &self,
+        location: Option<&Location>,
+        image: Digest,
+    ) -> Result<(Option<Digest>, Option<String>)> {
+        let Some(location) = location.filter(|location| !self.policy.accepts(location)).cloned()
+        else {
+            return Ok((None, None));
+        };
+        let (policy, verdicts) = (Arc::clone(&self.policy), Arc::clone(&self.verdicts));
+        blocking(move || {
+            let verdict = policy.verdict(Some(&location), &image)?;
+            let signers = verdict.and_then(|verdict| verdicts.recall(&verdict));
+            Ok((verdict, signers))
+        })
+        .await
+    }
+
     /// Decides about an image; gives back the sigstore signatures that satisfied the policy.
     ///
     /// # Errors
@@ -336,14 +355,7 @@ impl PolicyGate {
         if let (true, Some(Location::Registry(name))) = (gpg, &location) {
             found.candidates.extend(self.collect(name, &root.digest).await?);
         }
-        let (policy, root) = (Arc::clone(&self.policy), root.clone());
-        // Keys are read, and `gpg` is waited for: both end when nobody waits for this any more.
-        on_thread(move |running| {
-            let (digest, candidates) = (&root.digest, &found.candidates);
-            let decided = policy.decide_while(digest, location.as_ref(), candidates, running);
-            Ok(find::told(&root, found.unread, decided)?)
-        })
-        .await
+        Ok(self.policy.judge(location, root, found).await?)
     }
 }
 
@@ -361,8 +373,8 @@ impl Gate for PolicyGate {
             let reason = "the policy does not check its signatures".to_owned();
             return Err(unusable(&place, reason, Kind::Refused));
         }
-        let verdict = self.policy.verdict(location.as_ref(), &root.digest)?;
-        if let Some(signers) = verdict.and_then(|verdict| self.verdicts.recall(&verdict)) {
+        let (verdict, known) = self.recall(location.as_ref(), root.digest).await?;
+        if let Some(signers) = known {
             tracing::info!(image = %root.digest, signers, "signature accepted before");
             return Ok(());
         }
@@ -372,17 +384,18 @@ impl Gate for PolicyGate {
             signers.push(good.signer().to_string());
         }
         if let Some(verdict) = verdict {
-            self.verdicts.remember(&verdict, &signers.join(", "));
+            let verdicts = Arc::clone(&self.verdicts);
+            blocking(move || verdicts.remember(&verdict, &signers.join(", "))).await;
         }
         Ok(())
     }
 
-    fn passed(&self, place: &Location, root: &Digest) -> bool {
+    async fn passed(&self, place: &Location, root: &Digest) -> bool {
         if self.policy.accepts(place) {
             return !self.strict;
         }
-        let verdict = self.policy.verdict(Some(place), root).ok().flatten();
-        verdict.is_some_and(|verdict| self.verdicts.recall(&verdict).is_some())
+        let known = self.recall(Some(place), *root).await;
+        known.is_ok_and(|(_, signers)| signers.is_some())
     }
 }
 

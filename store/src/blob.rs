@@ -73,7 +73,7 @@ impl BlobWriter {
         }
         let wanted = GRANT.max(more);
         store
-            .make_room(wanted, &task::Task::silent())
+            .make_room(wanted, &store.shared().options.task)
             .map_err(|error| io::Error::other(task::Cause::new(error)))?;
         self.granted = self.size + wanted;
         Ok(())
@@ -208,7 +208,8 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::NoBlob`], [`Error::File`], [`Error::Catalog`]; of a derived layer those of
-    /// [`Store::write_layer`] and [`Error::Changed`].
+    /// [`Store::write_layer`] and [`Error::Changed`], and [`Error::Cancelled`] once the task of the
+    /// [`Options`](crate::Options) was cancelled.
     pub fn open_blob(&self, digest: Digest) -> Result<File> {
         let missing = || Error::NoBlob { digest, place: self.path().to_owned() };
         if !self.contains(digest)? {
@@ -216,7 +217,7 @@ impl Store {
         }
         match file::open(&self.blob_path(digest))? {
             Some(file) => Ok(file),
-            None => self.reproduce(digest, &task::Task::silent())?.ok_or_else(missing),
+            None => self.reproduce(digest, &self.shared().options.task)?.ok_or_else(missing),
         }
     }
 

@@ -4,6 +4,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::{SystemTime, UNIX_EPOCH};
 
+use task::Task;
+
 use crate::catalog::{Catalog, SCHEMA_VERSION, number};
 use crate::format::StoreFormat;
 use crate::lease::{self, Slot};
@@ -19,6 +21,9 @@ pub struct Options {
     pub boot_id: String,
     /// The wall clock.
     pub clock: fn() -> SystemTime,
+    /// What stops the work that reading or writing a blob brings with it: making room below the
+    /// bound, and writing again a layer that is kept as its snapshot.
+    pub task: Arc<Task>,
 }
 
 /// The images of this machine. Cheap to clone; safe to use from many threads and processes.

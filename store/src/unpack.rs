@@ -97,7 +97,7 @@ impl Store {
             user_xattr: self.shared().options.user_xattr,
             ..ApplyOptions::default()
         };
-        layers::apply(stream, &active.root()?, &options, task)
+        layers::apply(task.reading(stream), &active.root()?, &options)
             .map_err(|source| Error::layer(format!("unpacking the layer {digest}"), source))
     }
 

@@ -18,6 +18,7 @@ mod event;
 mod fault;
 mod id;
 mod meter;
+mod span;
 mod syntax;
 mod task;
 
@@ -25,5 +26,6 @@ pub use event::{Event, Outcome, TaskId};
 pub use fault::{Cause, Fault, Kind, chain};
 pub use id::random_id;
 pub use meter::{Meter, Metered};
+pub use span::span;
 pub use syntax::SyntaxError;
 pub use task::{Cancelled, Canceller, Hook, Observer, Silent, Task};

@@ -504,3 +504,20 @@ fn quadlet_files_become_units_that_systemd_reads() {
     assert!(ran.stdout.contains("---web.service---"), "{}", ran.told());
     ran.fails(&["odd.container", "Secret= is not supported"]);
 }
+
+#[test]
+fn the_log_tells_what_the_monitor_of_a_container_does() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let ran = bench.rbuild(["--log=debug", "run", "-d", "--name=one", "busybox", "true"]).ok();
+    assert!(ran.stderr.contains("monitor: DEBUG runtime::init"), "{}", ran.told());
+    bench.rbuild(["wait", "one"]).ok();
+    let log = directory(&bench).join("monitor.log");
+    let said = || std::fs::read_to_string(&log).unwrap();
+    eventually("the end is logged", || said().contains("the program ended"));
+    // Without a log of the starter there is none.
+    bench.rbuild(["start", "one"]).ok();
+    assert!(!log.exists());
+}

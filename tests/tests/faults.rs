@@ -523,10 +523,18 @@ fn the_time_of_a_command_ends_what_waits_for_a_server_or_a_pipe() {
     let pipe = bench.path().join("pipe");
     rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
         .unwrap();
+    // Nobody writes the key of the policy.
+    let signed = serde_json::json!({"type": "sigstoreSigned", "keyPath": pipe});
+    let policy = serde_json::json!({"default": [signed]});
+    std::fs::write(bench.path().join("policy.json"), policy.to_string()).unwrap();
     let pipe = format!("docker-archive:{}", pipe.display());
-    for line in
-        [["inspect", &at].as_slice(), &["copy", &at, "oci:x:app"], &["copy", &pipe, "oci:x:app"]]
-    {
+    e2e::image::busybox(&bench.path().join("layout"));
+    for line in [
+        ["inspect", &at].as_slice(),
+        &["copy", &at, "oci:x:app"],
+        &["copy", &pipe, "oci:x:app"],
+        &["--policy=policy.json", "copy", "oci:layout:busybox", "oci:x:app"],
+    ] {
         let mut command = bench.command("rcopy");
         guarded(command.arg("--command-timeout=1s").args(line)).code(1);
     }

@@ -85,9 +85,13 @@ fn round(scene: &Scene, place: &str, form: &str, identity: &str) {
     verify("two.pub", &["--key", "one.pub"]).ok();
     verify("two.pub", &[]).code(12).fails(&["key"]);
     verify("one.pub", &["-a", "by=you"]).code(12).fails(&["by"]);
-    if identity.is_empty() {
-        return;
+    if !identity.is_empty() {
+        named_image(verify, identity);
     }
+}
+
+/// Verifies a signature of an image that has a name.
+fn named_image(verify: impl Fn(&str, &[&str]) -> Ran, identity: &str) {
     verify("one.pub", &["--identity", identity]).ok();
     let other = "registry.example/other/name:1";
     verify("one.pub", &["--identity", other]).code(12).fails(&["registry.example/other/name"]);

@@ -22,6 +22,7 @@ async fn main() -> Result<(), String> {
 }
 
 async fn run(from: &str, to: &str) -> transport::Result<()> {
+    let task = Arc::new(Task::silent());
     let client = || {
         let keychain = Arc::new(Credential::Anonymous);
         Ok(Client::new(Options { keychain, ..Options::default() })?)
@@ -30,11 +31,11 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
         user_xattr: false,
         boot_id: "example".to_owned(),
         clock: || std::time::UNIX_EPOCH,
+        task: Arc::clone(&task),
     };
     let store = || Ok(store::Store::open(STORE.as_ref(), options.clone())?);
     let places = Places { client: &client, store: &store, machine: &transport::Machine::default() };
     let (from, to): (Location, Location) = (from.parse()?, to.parse()?);
-    let task = Task::silent();
     let source = places.source(&from)?;
     let sink: Box<dyn Sink> = match &to {
         Location::Store(name) => {

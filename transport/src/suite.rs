@@ -1,5 +1,7 @@
 //! What every place must do.
 
+use std::sync::Arc;
+
 use futures::stream;
 use image::{Descriptor, MediaType};
 use task::{Cause, Kind, Task};
@@ -157,6 +159,7 @@ pub(crate) fn store_at(path: &std::path::Path) -> store::Store {
         user_xattr: true,
         boot_id: "test".to_owned(),
         clock: || std::time::UNIX_EPOCH,
+        task: Arc::new(Task::silent()),
     };
     store::Store::open(path, options).unwrap()
 }

@@ -379,7 +379,7 @@ fn unpack(
     let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
     let options = ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
     let root = active.root().during(action)?;
-    layers::apply(stream.during(action)?, &root, &options, task).during(action)?;
+    layers::apply(task.reading(stream.during(action)?), &root, &options).during(action)?;
     let top = active.dir().join("fs");
     disarm(&top)?;
     let (mode, uid, gid) = record.attributes;

@@ -59,7 +59,7 @@ impl Fetched {
     ) -> Result<Fetched> {
         let fetched = Fetched::nothing(store, action)?;
         let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-        let applied = layers::apply(archive, &fetched.root, &options, task).during(action)?;
+        let applied = layers::apply(archive, &fetched.root, &options).during(action)?;
         for skipped in applied.skipped {
             task.warn(skipped);
         }
@@ -86,7 +86,7 @@ impl Fetched {
             let root = active.root().during(action)?;
             let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
             let archive = child.reading(store.open_blob(download.digest).during(action)?);
-            let applied = layers::apply(archive, &root, &options, &child).during(action)?;
+            let applied = layers::apply(archive, &root, &options).during(action)?;
             for skipped in applied.skipped {
                 child.warn(skipped);
             }

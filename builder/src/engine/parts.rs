@@ -94,7 +94,7 @@ impl Build {
             let mut archive = layers::write_files(files, archive)?;
             archive.seek(SeekFrom::Start(0)).map_err(transport::Error::Stream)?;
             let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-            layers::apply(archive, &active.root()?, &options, &task)?;
+            layers::apply(task.reading(archive), &active.root()?, &options)?;
             active.commit(id, None)?;
             Ok::<_, Cause>(Some(id))
         });

@@ -455,7 +455,7 @@ impl Copies<'_> {
             ..ApplyOptions::default()
         };
         let archive = self.task.reading(open(part)?);
-        let applied = layers::apply(archive, &into, &options, self.task)
+        let applied = layers::apply(archive, &into, &options)
             .during(format!("unpacking {}", part.item.name.display()))?;
         for skipped in applied.skipped {
             self.task.warn(skipped);

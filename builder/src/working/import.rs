@@ -90,7 +90,7 @@ fn layer(
     let active = env.store.begin().during(action)?;
     let root = active.root().during(action)?;
     let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-    let applied = layers::apply(task.reading(file), &root, &options, task);
+    let applied = layers::apply(task.reading(file), &root, &options);
     for skipped in applied.during(format!("unpacking {name}"))?.skipped {
         task.warn(skipped);
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use task::Outcome;
 
 use crate::Case;
-use crate::support::{BASE, OneImage, Only, Place, busybox};
+use crate::support::{BASE, OneImage, Only, Place, ready};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_second_build_does_nothing_and_gives_the_same_image", warm),
@@ -334,11 +334,7 @@ fn gates() {
 }
 
 fn times() {
-    if busybox().is_none() {
-        drop(requires::program("busybox"));
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = ready() else { return };
     place.write("a", "1");
     let file = std::fs::File::options().write(true).open(place.context.join("a")).unwrap();
     let at = |seconds| std::time::UNIX_EPOCH + std::time::Duration::from_secs(seconds);
@@ -373,11 +369,7 @@ fn times() {
 }
 
 fn again() {
-    if busybox().is_none() {
-        println!("skipped: needs busybox");
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = ready() else { return };
     let text = "FROM base AS a\nRUN cat /proc/sys/kernel/random/uuid >/id\n\
         FROM a AS b\nRUN cp /id /b\nFROM base\nCOPY --from=a /id /a\nCOPY --from=b /b /b\n";
     let first = place.build_text(text).text("/a");
@@ -394,11 +386,7 @@ fn again() {
 }
 
 fn bounded() {
-    if busybox().is_none() {
-        println!("skipped: needs busybox");
-        return;
-    }
-    let place = Place::new();
+    let Some(place) = ready() else { return };
     let files = place.root.join("files");
     let mut request = place.request("FROM base\nRUN mkdir /d && echo x >/d/f && ln -s f /d/l\n");
     request.source_date_epoch = Some(1_000_000);

@@ -3,7 +3,7 @@
 use task::{Fault, Kind};
 
 use crate::Case;
-use crate::support::{Place, busybox};
+use crate::support::{Place, ready};
 
 pub(crate) const CASES: &[Case] = &[
     ("a_command_runs_and_its_changes_are_the_layer", simple),
@@ -26,14 +26,6 @@ pub(crate) const CASES: &[Case] = &[
     ("an_empty_image_can_be_filled_and_run", from_nothing),
     ("layers_are_fetched_when_needed", lazy),
 ];
-
-fn ready() -> Option<Place> {
-    if busybox().is_none() {
-        drop(requires::program("busybox"));
-        return None;
-    }
-    Some(Place::new())
-}
 
 fn simple() {
     let Some(place) = ready() else { return };

@@ -22,8 +22,17 @@ pub(crate) const BASE: &str = "docker.io/library/base:latest";
 const BUSYBOX: [&str; 3] = ["/bin/busybox", "/usr/bin/busybox", "/usr/lib/busybox/busybox"];
 
 /// The machine's static busybox, where commands of tests come from.
-pub(crate) fn busybox() -> Option<PathBuf> {
+fn busybox() -> Option<PathBuf> {
     BUSYBOX.iter().map(PathBuf::from).find(|path| path.exists())
+}
+
+/// A place in which commands run. Without busybox the test is reported as ignored.
+pub(crate) fn ready() -> Option<Place> {
+    if busybox().is_none() {
+        drop(requires::program("busybox"));
+        return None;
+    }
+    Some(Place::new())
 }
 
 fn clock() -> SystemTime {
@@ -177,8 +186,8 @@ impl Place {
     /// Without the base image.
     pub(crate) fn empty() -> Place {
         let dir = tempfile::tempdir().unwrap();
-        let options =
-            Options { user_xattr: runtime::in_user_namespace(), boot_id: "boot".to_owned(), clock };
+        let (user_xattr, boot_id) = (runtime::in_user_namespace(), "boot".to_owned());
+        let options = Options { user_xattr, boot_id, clock, task: Arc::new(Task::silent()) };
         let store = Store::open(&dir.path().join("store"), options).unwrap();
         let context = dir.path().join("context");
         std::fs::create_dir(&context).unwrap();

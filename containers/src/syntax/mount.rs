@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use runtime::{Files, ImageMount, Mount, Overlay, Propagation, VolumeMount};
+use runtime::{Files, ImageMount, Mount, Overlay, Propagation, VolumeMount, is_mount_attribute};
 
 use super::SyntaxError;
 use super::limit::size;
@@ -11,22 +11,6 @@ use crate::{Error, Result};
 /// Directories of the machine itself: their owner never changes.
 const SYSTEM: &str = "/ /bin /boot /dev /etc /home /lib /lib64 /media /mnt /opt /proc /root /run \
                       /sbin /srv /sys /tmp /usr /var /var/lib /var/log /var/tmp";
-
-/// Options of mounts that go to the kernel as they are.
-const PLAIN: [&str; 12] = [
-    "dev",
-    "diratime",
-    "exec",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nosuid",
-    "nosymfollow",
-    "relatime",
-    "strictatime",
-    "suid",
-];
 
 /// Whether an option maps the ids of a mount: `idmap`, or `idmap=uids=LIST;gids=LIST`.
 fn is_map(option: &str) -> bool {
@@ -98,7 +82,7 @@ impl Bind {
             "shared" | "rshared" => self.propagation = Propagation::Shared,
             "U" => self.given = true,
             option if is_map(option) => self.options.push(option.to_owned()),
-            option if PLAIN.contains(&option) => self.options.push(option.to_owned()),
+            option if is_mount_attribute(option) => self.options.push(option.to_owned()),
             // SELinux labels: nothing to do where SELinux is not enforced, as podman does.
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             other => return Err(SyntaxError::new(format!("option {other:?} is not supported"))),
@@ -142,7 +126,7 @@ fn named_volume(name: &str, target: &str, options: &str) -> Result<VolumeMount, 
             "copy" => volume.no_copy = false,
             "U" => volume.given = true,
             option if is_map(option) => volume.options.push(option.to_owned()),
-            option if PLAIN.contains(&option) => volume.options.push(option.to_owned()),
+            option if is_mount_attribute(option) => volume.options.push(option.to_owned()),
             "z" | "Z" if !Path::new("/sys/fs/selinux/enforce").exists() => {}
             other => {
                 return Err(SyntaxError::new(format!(
@@ -324,7 +308,7 @@ impl<'a> MountText<'a> {
                 only(if key == "mode" { MADE } else { &["devpts"] });
                 self.data.push(format!("{key}={value}"));
             }
-            key if PLAIN.contains(&key) && value.is_empty() => {
+            key if is_mount_attribute(key) && value.is_empty() => {
                 only(PATHS);
                 self.bind.options.push(key.to_owned());
             }

@@ -15,9 +15,9 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use image::{Descriptor, Digest, Digester, MediaType};
 use serde::Serialize;
-use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
 use super::LayerInfo;
+use super::frames::{Counted, Frames, OUTPUT, crc};
 use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
 use crate::{Error, Limits, Result};
 
@@ -32,7 +32,6 @@ const FRAME_HEADER: u64 = 8;
 const MAGIC: &[u8; 8] = b"GNUlInUx";
 /// No table is larger than this, uncompressed.
 const LARGEST_TABLE: usize = 256 << 20;
-const OUTPUT: usize = 256 * 1024;
 
 /// Writes a plain archive as a zstd:chunked layer. The annotations of the descriptor point at the
 /// table of files. If the archive has something that the table cannot express (sparse files, names
@@ -449,89 +448,6 @@ fn time((seconds, nanos): (i64, u32)) -> Option<String> {
         nanos => format!(".{nanos:09}").trim_end_matches('0').to_owned(),
     };
     Some(format!("{year:04}-{month:02}-{date:02}T{hour:02}:{minute:02}:{second:02}{fraction}Z"))
-}
-
-/// CRC-64 with the ISO polynomial, as tar-split keeps it.
-fn crc(mut crc: u64, bytes: &[u8]) -> u64 {
-    static TABLE: std::sync::OnceLock<[u64; 256]> = std::sync::OnceLock::new();
-    let table = TABLE.get_or_init(|| {
-        let mut table = [0; 256];
-        for (byte, slot) in (0u64..).zip(table.iter_mut()) {
-            let mut value = byte;
-            for _ in 0..8 {
-                value =
-                    if value & 1 == 1 { value >> 1 ^ 0xd800_0000_0000_0000 } else { value >> 1 };
-            }
-            *slot = value;
-        }
-        table
-    });
-    for byte in bytes {
-        let index = usize::from(crc.to_le_bytes()[0] ^ byte);
-        crc = table[index] ^ crc >> 8;
-    }
-    crc
-}
-
-/// A writer that counts and digests.
-struct Counted<W> {
-    out: W,
-    digester: Digester,
-    length: u64,
-}
-
-impl<W: Write> Counted<W> {
-    fn new(out: W) -> Counted<W> {
-        Counted { out, digester: Digester::default(), length: 0 }
-    }
-
-    fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
-        self.out.write_all(bytes)?;
-        self.digester.update(bytes);
-        self.length += bytes.len() as u64;
-        Ok(())
-    }
-}
-
-/// One zstd frame after another.
-struct Frames {
-    encoder: Encoder<'static>,
-    /// Whether the frame has begun.
-    open: bool,
-    buffer: Vec<u8>,
-}
-
-impl Frames {
-    fn new(level: i32) -> io::Result<Frames> {
-        let mut encoder = Encoder::new(level)?;
-        encoder.set_parameter(CParameter::ChecksumFlag(true))?;
-        Ok(Frames { encoder, open: false, buffer: Vec::with_capacity(OUTPUT) })
-    }
-
-    fn write<W: Write>(&mut self, bytes: &[u8], out: &mut Counted<W>) -> io::Result<()> {
-        let mut input = InBuffer::around(bytes);
-        while input.pos() < bytes.len() {
-            self.open = true;
-            self.buffer.clear();
-            self.encoder.run(&mut input, &mut OutBuffer::around(&mut self.buffer))?;
-            out.put(&self.buffer)?;
-        }
-        Ok(())
-    }
-
-    fn end<W: Write>(&mut self, out: &mut Counted<W>) -> io::Result<()> {
-        if !std::mem::take(&mut self.open) {
-            return Ok(());
-        }
-        loop {
-            self.buffer.clear();
-            let left = self.encoder.finish(&mut OutBuffer::around(&mut self.buffer), true)?;
-            out.put(&self.buffer)?;
-            if left == 0 {
-                return self.encoder.reinit();
-            }
-        }
-    }
 }
 
 #[cfg(test)]

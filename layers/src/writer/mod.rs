@@ -1,5 +1,6 @@
 mod chunked;
 mod deflate;
+mod frames;
 mod gzip;
 mod indexed;
 mod zstd;

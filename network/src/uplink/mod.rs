@@ -7,6 +7,7 @@
 mod doors;
 mod engine;
 mod link;
+mod outgoing;
 mod packet;
 mod policy;
 mod tcp;

@@ -7,6 +7,7 @@ mod health;
 mod join;
 mod logs;
 mod monitor;
+mod monitor_log;
 mod record;
 mod setup;
 mod wire;
@@ -26,6 +27,7 @@ pub use health::{Health, HealthStatus, Probe, health};
 pub(crate) use join::join;
 pub use logs::{LogLine, LogOptions, logs};
 pub use monitor::RESTART_MARK;
+use monitor_log::MonitorLog;
 pub(crate) use setup::monitor;
 
 use crate::stage::{self, Answer, Answers, Care, Role};
@@ -138,6 +140,7 @@ pub enum Attached {
 /// Starts a container that a monitor process of its own watches; `dir` is the container's own,
 /// existing directory, which gets `state.json`, `log`, `lock` and `socket`. A monitor that is killed is
 /// replaced; a container both of whose monitors were killed runs on, and how it ends is not known.
+/// Where this process logs, the monitor does too, in `monitor.log` beside them.
 ///
 /// # Errors
 /// As [`crate::Container::start`].
@@ -158,10 +161,13 @@ pub fn launch(
     let (config, filter) =
         crate::container::configure(bundle.spec, options, streams.terminal, role)?;
     let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
-    let mut stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::null())?;
+    let log = MonitorLog::create(dir).map_err(Error::system("creating", "monitor.log"))?;
+    let mut stage = stage::spawn(&config, &filter, &fds, log.writer())?;
     // The monitor has forked itself away from this process.
     let _ = stage.process.wait();
-    match Answers::new(stage.line).next() {
+    let answer = Answers::new(stage.line).next();
+    log.pass_on();
+    match answer {
         Some((Answer::Started(started), _)) => {
             tracing::debug!(container = options.id, pid = started.pid, "container started");
             // The container of a short program may be removed by now.

@@ -197,6 +197,7 @@ impl Monitor {
         let exit = known.unwrap_or_else(|| init::outcome(&self.parts.running));
         // Once it is collected it can no longer be read.
         self.parts.state.exit = Some(exit);
+        tracing::debug!(pid = self.parts.state.pid, ?exit, "the program ended");
         let _ = record::write_state(&self.parts.directory, &self.parts.state);
         init::release(&self.parts.running);
         // Every writer is gone or killed; what they wrote is still there.
@@ -210,6 +211,7 @@ impl Monitor {
         let now = Instant::now();
         if self.kill_at.is_some_and(|at| now >= at) {
             self.kill_at = None;
+            tracing::debug!("killing the container: its time is over");
             self.parts.running.kill();
         }
         let Some(mut checks) = self.checks.take() else { return };
@@ -239,6 +241,7 @@ impl Monitor {
             }
         }
         let Some(status) = verdict.changed else { return };
+        tracing::debug!(status = status.as_str(), "the health has changed");
         self.call(status);
         if status != HealthStatus::Unhealthy {
             return;

@@ -101,6 +101,7 @@ fn watch_over(
     }
     record::write_state(&parts.directory, &parts.state).doing("writing", "state.json")?;
     let monitor = Monitor::new(parts, held, false).doing("preparing", "the monitor")?;
+    tracing::debug!(pid, "the program runs");
     // A starter that is gone does not matter any more.
     let _ = stage::answer(&line, &Answer::Started(Started { pid, cgroups }), None);
     drop(line);

@@ -12,7 +12,7 @@ pub fn features() -> Value {
         "hooks": [
             "prestart", "createRuntime", "createContainer", "startContainer", "poststart", "poststop"
         ],
-        "mountOptions": crate::init::MOUNT_OPTIONS.as_slice(),
+        "mountOptions": crate::mount_options::known(),
         "linux": {
             "namespaces": ["cgroup", "ipc", "mount", "network", "pid", "time", "user", "uts"],
             "capabilities": capabilities,

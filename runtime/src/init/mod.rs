@@ -22,7 +22,6 @@ pub(crate) use exec::{
     Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
 pub(crate) use memory::{nodes as memory_nodes, policy as memory_policy};
-pub(crate) use mounts::KNOWN as MOUNT_OPTIONS;
 pub(crate) use namespaces::{
     give_streams, has_own_mounts, listed as listed_namespaces, makes_user as makes_user_namespace,
 };

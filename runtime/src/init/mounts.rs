@@ -8,6 +8,7 @@ use rustix::mount::{
     fsconfig_set_string, fsmount, fsopen,
 };
 
+use crate::mount_options::{self, MountFlag};
 use crate::sys;
 
 /// What the options of a mount say.
@@ -40,119 +41,31 @@ pub(crate) fn parse(options: &[String]) -> MountOptions {
     parsed
 }
 
-/// The options that are flags; others are for the file system itself.
-pub(crate) const KNOWN: [&str; 48] = [
-    "async",
-    "bind",
-    "defaults",
-    "dev",
-    "diratime",
-    "exec",
-    "idmap",
-    "noatime",
-    "nodev",
-    "nodiratime",
-    "noexec",
-    "nosuid",
-    "nosymfollow",
-    "nouser",
-    "private",
-    "rbind",
-    "rdev",
-    "rdiratime",
-    "relatime",
-    "rexec",
-    "ridmap",
-    "rnoatime",
-    "rnodev",
-    "rnodiratime",
-    "rnoexec",
-    "rnosuid",
-    "ro",
-    "rprivate",
-    "rrelatime",
-    "rro",
-    "rrw",
-    "rshared",
-    "rslave",
-    "rstrictatime",
-    "rsuid",
-    "runbindable",
-    "rw",
-    "shared",
-    "silent",
-    "slave",
-    "strictatime",
-    "suid",
-    "symfollow",
-    "sync",
-    "tmpcopyup",
-    "dirsync",
-    "lazytime",
-    "unbindable",
-];
-
-/// Options that go for the mounts below as well: the plain one with an `r` before it.
-const RECURSIVE: [&str; 12] = [
-    "rrw",
-    "rnosuid",
-    "rsuid",
-    "rnodev",
-    "rdev",
-    "rnoexec",
-    "rexec",
-    "rnoatime",
-    "rstrictatime",
-    "rrelatime",
-    "rnodiratime",
-    "rdiratime",
-];
-
 fn parse_one(option: &str, to: &mut MountOptions) {
-    if RECURSIVE.contains(&option) {
-        to.recursive = true;
-        return parse_one(&option[1..], to);
-    }
-    let (set, clear) = match option {
-        "ro" => (sys::MOUNT_ATTR_RDONLY, 0),
-        "rro" => {
-            to.recursive = true;
-            (sys::MOUNT_ATTR_RDONLY, 0)
-        }
-        "rw" => (0, sys::MOUNT_ATTR_RDONLY),
-        "nosuid" => (sys::MOUNT_ATTR_NOSUID, 0),
-        "suid" => (0, sys::MOUNT_ATTR_NOSUID),
-        "nodev" => (sys::MOUNT_ATTR_NODEV, 0),
-        "dev" => (0, sys::MOUNT_ATTR_NODEV),
-        "noexec" => (sys::MOUNT_ATTR_NOEXEC, 0),
-        "exec" => (0, sys::MOUNT_ATTR_NOEXEC),
-        "noatime" => (sys::MOUNT_ATTR_NOATIME, sys::MOUNT_ATTR_ATIME),
-        "strictatime" => (sys::MOUNT_ATTR_STRICTATIME, sys::MOUNT_ATTR_ATIME),
-        "relatime" => (0, sys::MOUNT_ATTR_ATIME),
-        "nodiratime" => (sys::MOUNT_ATTR_NODIRATIME, 0),
-        "diratime" => (0, sys::MOUNT_ATTR_NODIRATIME),
-        "nosymfollow" => (sys::MOUNT_ATTR_NOSYMFOLLOW, 0),
-        "symfollow" => (0, sys::MOUNT_ATTR_NOSYMFOLLOW),
-        "idmap" => return to.mapped = Some(false),
-        "ridmap" => return to.mapped = Some(true),
-        "tmpcopyup" => return to.copies = true,
-        "bind" => return to.bind = Some(false),
-        "rbind" => return to.bind = Some(true),
-        "private" | "rprivate" => return to.propagation = libc::MS_PRIVATE,
-        "slave" | "rslave" => return to.propagation = libc::MS_SLAVE,
-        "shared" | "rshared" => return to.propagation = libc::MS_SHARED,
-        "unbindable" | "runbindable" => return to.propagation = libc::MS_UNBINDABLE,
-        "defaults" | "async" | "nouser" | "silent" => return,
-        data => {
-            let (key, value) = match data.split_once('=') {
+    let flag = match mount_options::flag(option) {
+        None | Some((MountFlag::Data, _)) => {
+            let (key, value) = match option.split_once('=') {
                 Some((key, value)) => (key, Some(value.to_owned())),
-                None => (data, None),
+                None => (option, None),
             };
             return to.data.push((key.to_owned(), value));
         }
+        Some((flag, below)) => {
+            to.recursive |= below;
+            flag
+        }
     };
-    to.set = (to.set & !clear) | set;
-    to.clear = (to.clear & !set) | clear;
+    match flag {
+        MountFlag::Attribute(set, clear) => {
+            to.set = (to.set & !clear) | set;
+            to.clear = (to.clear & !set) | clear;
+        }
+        MountFlag::Bind(tree) => to.bind = Some(tree),
+        MountFlag::Propagation(propagation) => to.propagation = propagation,
+        MountFlag::Mapped(tree) => to.mapped = Some(tree),
+        MountFlag::CopyUp => to.copies = true,
+        MountFlag::Data | MountFlag::Default => {}
+    }
 }
 
 /// Makes a file system, mounted nowhere yet.

@@ -68,7 +68,7 @@ fn scopes() -> bool {
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
     let has = version >= (6, 12);
     if !has {
-        println!("skipped: Linux {release} has no scopes of Landlock");
+        requires::cannot(&format!("Linux {} has no scopes of Landlock", release.trim()));
     }
     has
 }
@@ -190,7 +190,7 @@ fn opens_what_it_makes() -> String {
 }
 
 fn letters_of_devices_bite() {
-    if !real_root() {
+    if !needs_real_root() {
         return;
     }
     let root = Rootfs::new();
@@ -215,13 +215,14 @@ fn letters_of_devices_bite() {
 }
 
 fn rules_of_devices_in_the_unified_tree() {
-    if !real_root() {
+    if !needs_real_root() {
         return;
     }
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").unwrap();
     let older = mounts.lines().any(|line| line.contains(" - cgroup ") && line.contains("devices"));
     if !older {
-        return; // `letters_of_devices_bite` has just shown it.
+        // `letters_of_devices_bite` has just shown it.
+        return requires::cannot("the machine has the newer tree of cgroups alone");
     }
     let root = Rootfs::new();
     let admin = spec(|spec| spec.isolation.cap_add = command(&["SYS_ADMIN"]));
@@ -265,7 +266,7 @@ fn cgroups(name: &str) -> Vec<PathBuf> {
 }
 
 fn cgroups_with_children_are_removed() {
-    if !real_root() {
+    if !needs_real_root() {
         return;
     }
     let root = Rootfs::new();
@@ -294,7 +295,7 @@ fn remove_parent() {
 }
 
 fn a_cgroup_parent_alone_counts() {
-    if !real_root() {
+    if !needs_real_root() {
         return;
     }
     let root = Rootfs::new();
@@ -310,7 +311,7 @@ fn a_cgroup_parent_alone_counts() {
 }
 
 fn cpus_below_a_new_parent() {
-    if !real_root() {
+    if !needs_real_root() {
         return;
     }
     let root = Rootfs::new();

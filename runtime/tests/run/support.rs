@@ -116,6 +116,14 @@ pub(crate) fn real_root() -> bool {
     !runtime::in_user_namespace()
 }
 
+/// As [`real_root`]; the test is reported as ignored where it is not.
+pub(crate) fn needs_real_root() -> bool {
+    if !real_root() {
+        requires::cannot("needs root outside of a user namespace");
+    }
+    real_root()
+}
+
 /// Whether a path exists, links not followed.
 pub(crate) fn exists(path: &Path) -> bool {
     path.symlink_metadata().is_ok()

@@ -16,6 +16,7 @@ use self::sigstore::Authenticator;
 use crate::error::{Error, Result};
 use crate::find::{self, Found};
 use crate::gpg::{self, GpgChild};
+use crate::key_id::KeyId;
 use crate::verify::{Candidate, Demand, Verified, verify_any};
 
 mod file;
@@ -99,15 +100,50 @@ impl Policy {
         if !self.wants_signatures(location.as_ref()) {
             return Ok(Found::default());
         }
+        let ids = self.on_thread(move |policy, _| policy.key_ids(location.as_ref())).await?;
+        find::collect(image, &ids, source, task).await
+    }
+
+    /// The keys that signatures of images of this place must be made with.
+    fn key_ids(&self, location: Option<&Location>) -> Result<Vec<KeyId>> {
         let mut ids = Vec::new();
-        for requirement in self.requirements(location.as_ref()).1 {
+        for requirement in self.requirements(location).1 {
             if let Requirement::Signed { by: Authenticator::Keys(keys), .. } = requirement {
                 for key in keys {
                     ids.push(sigstore::key(key)?.id());
                 }
             }
         }
-        find::collect(image, &ids, source, task).await
+        Ok(ids)
+    }
+
+    /// Does what reads files or waits for `gpg` on a thread. If it is not waited for to its end,
+    /// `gpg` ends.
+    async fn on_thread<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&Policy, &GpgChild) -> T + Send + 'static,
+    ) -> T {
+        let policy = self.clone();
+        gpg::on_thread(move |running| work(&policy, running)).await
+    }
+
+    /// As [`Policy::decide`], on a thread, by what was found for the image.
+    ///
+    /// # Errors
+    /// As there.
+    pub(crate) async fn judge(
+        &self,
+        location: Option<Location>,
+        root: &Descriptor,
+        found: Found,
+    ) -> Result<Vec<Verified>> {
+        let root = root.clone();
+        self.on_thread(move |policy, running| {
+            let (digest, candidates) = (&root.digest, &found.candidates);
+            let decided = policy.decide_while(digest, location.as_ref(), candidates, running);
+            find::told(&root, found.unread, decided)
+        })
+        .await
     }
 
     /// Decides about an image of a place, by the signatures that were found for it. Returns the
@@ -126,7 +162,7 @@ impl Policy {
     }
 
     /// As [`Policy::decide`]; who holds `running` may end it.
-    pub(crate) fn decide_while(
+    fn decide_while(
         &self,
         image: &Digest,
         location: Option<&Location>,
@@ -233,12 +269,8 @@ impl Gate for Policy {
         root: &Descriptor,
         task: &Task,
     ) -> Result<(), Cause> {
-        let location = source.location();
-        let location = location.as_ref();
         let found = self.collect(source, root, task).await?;
-        let decided = self.decide(&root.digest, location, &found.candidates);
-        let verified = find::told(root, found.unread, decided)?;
-        for signature in verified {
+        for signature in self.judge(source.location(), root, found).await? {
             tracing::info!(image = %root.digest, signer = %signature.signer(), "signature accepted");
         }
         Ok(())

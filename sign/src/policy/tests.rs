@@ -141,3 +141,32 @@ fn the_open_policy_accepts_anything() {
     assert!(!open.wants_signatures(None));
     assert_eq!(open.decide(&image(), None, &[]).unwrap(), []);
 }
+
+#[test]
+fn a_key_is_read_beside_what_waits() {
+    let place = tempfile::tempdir().unwrap();
+    let pipe = place.path().join("key.pub");
+    assert!(std::process::Command::new("mkfifo").arg(&pipe).status().unwrap().success());
+    let signed = json!({ "type": "sigstoreSigned", "keyPath": pipe });
+    let policy = policy(&json!({ "default": [signed] }));
+    let memory = copy::Memory::new();
+    let root = memory.insert(image::MediaType::OCI_MANIFEST, &b"{}"[..]);
+    let (source, task) = (memory.image("app:1"), Task::silent());
+    // Who reads the key in place of waiting for it is let go on in the end, and fails the test.
+    let (done, waiting) = std::sync::mpsc::channel::<()>();
+    let writer = pipe.clone();
+    let guard = std::thread::spawn(move || {
+        let _ = waiting.recv_timeout(std::time::Duration::from_secs(20));
+        std::fs::File::options().write(true).open(writer).map(drop)
+    });
+    let executor = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    executor.block_on(async {
+        tokio::select! {
+            biased;
+            checked = policy.check(&source, &root, &task) => panic!("{checked:?}"),
+            () = std::future::ready(()) => {}
+        }
+    });
+    drop(done);
+    guard.join().unwrap().unwrap();
+}

@@ -1,9 +1,10 @@
 use std::fs;
-use std::io::Read;
+use std::io::{Read, Write};
+use std::sync::Arc;
 
 use image::{Config, Descriptor, Digest, Document, Index, Manifest, MediaType, Node, RootFs};
 use layers::LayerInfo;
-use task::Task;
+use task::{Fault, Kind, Task};
 
 use super::{broken, digest, fresh, listing, open, options, problems};
 use crate::{Budget, Error, SnapshotId, StepRecord, Store};
@@ -211,4 +212,20 @@ fn after_a_loss_of_power_only_what_was_named_is_there() {
     assert!(store.contains(named.diff_id).unwrap());
     assert!(!store.contains(unnamed.diff_id).unwrap());
     assert_eq!(problems(&store), Vec::<String>::new());
+}
+
+#[test]
+fn what_blobs_bring_with_them_stops_with_the_task_of_the_store() {
+    let (_directory, store) = fresh();
+    let layer = derived(&store, "a").diff_id;
+    let options = options("boot");
+    let task = Arc::clone(&options.task);
+    let store = Store::open(store.path(), options).unwrap();
+    assert!(store.open_blob(layer).is_ok());
+    store.set_limit(Some(1 << 30));
+    store.writer().unwrap().write_all(b"content").unwrap();
+    task.canceller().cancel();
+    assert_eq!(store.open_blob(layer).unwrap_err().kind(), Kind::Cancelled);
+    let error = store.writer().unwrap().write_all(b"content").unwrap_err();
+    assert_eq!(Kind::of_io(&error), Kind::Cancelled);
 }

@@ -16,6 +16,7 @@ mod steps;
 
 use std::cell::Cell;
 use std::path::Path;
+use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use image::{ChainId, Config, Descriptor, Digest, Document, Manifest, MediaType, RootFs};
@@ -37,7 +38,8 @@ fn clock() -> SystemTime {
 pub(crate) fn options(boot_id: &str) -> Options {
     let map = std::fs::read_to_string("/proc/self/uid_map").unwrap();
     let user_xattr = map.split_whitespace().ne(["0", "0", "4294967295"]);
-    Options { user_xattr, boot_id: boot_id.to_owned(), clock }
+    let task = Arc::new(Task::silent());
+    Options { user_xattr, boot_id: boot_id.to_owned(), clock, task }
 }
 
 pub(crate) fn open(path: &Path) -> Store {

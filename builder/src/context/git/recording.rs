@@ -87,7 +87,7 @@ impl Commit {
             let active = store.begin().during(action())?;
             let root = active.root().during(action())?;
             let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
-            let applied = layers::apply(archive, &root, &options, task).during(action())?;
+            let applied = layers::apply(task.reading(archive), &root, &options).during(action())?;
             applied.skipped.into_iter().for_each(|skipped| task.warn(skipped));
             active.commit(id, None).during(action())?;
         }

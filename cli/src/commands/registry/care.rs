@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use clap::Args;
 use options::Failure;
-use registry_server::{Admin, Collected, parse_duration};
+use registry_server::{Admin, Collected};
 use task::Kind;
 
 use super::place::{self, Place};
@@ -25,7 +25,7 @@ pub(crate) struct Gc {
     dry_run: bool,
     /// Keep unneeded content for this long, such as 90s, 15m, 12h, 2d (default: as configured, or
     /// 24h); less than the duration of a push is safe only without pushes
-    #[arg(long, value_name = "SPAN", value_parser = parse_duration)]
+    #[arg(long, value_name = "SPAN", value_parser = task::span)]
     grace: Option<Duration>,
 }
 

@@ -93,11 +93,6 @@ impl Driver {
     }
 }
 
-/// The work of a sink counts at the copy that feeds it.
-fn unheard() -> Task {
-    Task::silent()
-}
-
 /// Whether overlay keeps its attributes under `user.`: in a user namespace it cannot have others.
 fn in_user_namespace() -> bool {
     let map = fs::read_to_string("/proc/self/uid_map").unwrap_or_default();
@@ -149,8 +144,8 @@ impl Trees {
                 let whiteouts = Whiteouts::Overlay;
                 let user_xattr = in_user_namespace();
                 let options = ApplyOptions { whiteouts, user_xattr, ..ApplyOptions::default() };
-                let applied = Root::open(&diff)
-                    .and_then(|root| layers::apply(archive, &root, &options, &unheard()));
+                let applied =
+                    Root::open(&diff).and_then(|root| layers::apply(archive, &root, &options));
                 let applied = applied.map_err(|error| self.unpack(error))?;
                 let diff = (applied.diff_id, applied.uncompressed);
                 Ok(Taken { diff, implied: applied.implied })
@@ -203,11 +198,11 @@ impl Trees {
             if let Some(id) = below {
                 let (below, top) = (Root::open(&self.files(id))?, Path::new(""));
                 let all = CopyOptions::default();
-                layers::copy::copy(&below, top, &tree, top, &all, &unheard())?;
+                layers::copy::copy(&below, top, &tree, top, &all, &Task::silent())?;
                 layers::inherit(&tree, &[top.to_owned()], &below)?;
             }
             let options = ApplyOptions { whiteouts: Whiteouts::Delete, ..ApplyOptions::default() };
-            layers::apply(file, &tree, &options, &unheard())
+            layers::apply(file, &tree, &options)
         };
         fill().map_err(|error| self.unpack(error))?;
         Ok(path)

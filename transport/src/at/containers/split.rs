@@ -9,7 +9,7 @@ use base64::prelude::BASE64_STANDARD;
 use crc_fast::{CrcAlgorithm, Digest as Crc};
 use serde::Serialize;
 
-use super::{FILE, SEGMENT, broken};
+use super::assembled::{FILE, SEGMENT, broken};
 
 const BLOCK: usize = 512;
 /// The largest extended header that is looked into; the unpacker refuses larger ones.

@@ -2,7 +2,10 @@
 
 #![allow(clippy::unwrap_used, clippy::too_many_lines, reason = "tests are tables")]
 
+#[path = "../common/mod.rs"]
 mod common;
+mod logins;
+mod uploads;
 
 use std::time::Duration;
 
@@ -52,6 +55,21 @@ async fn under(faults: Vec<Fault>) -> (Bytes, Registry, Result<Vec<u8>, Error>) 
     }
     let result = download(&repo(&registry, Credential::Anonymous), &blob).await;
     (bytes, registry, result)
+}
+
+const UPLOADS: &str = "*/blobs/uploads/*";
+
+/// Uploads a blob under faults, coming again as a caller should; counts the tries.
+async fn pushed(registry: &Registry, client: &Client, bytes: &Bytes) -> Result<usize, Error> {
+    let repo = client.repo(&name(registry));
+    let mut tries = 1;
+    loop {
+        match repo.upload(&layer(bytes), body(bytes)).await {
+            Ok(()) => return Ok(tries),
+            Err(error) if error.kind() == Kind::Unavailable && tries < 3 => tries += 1,
+            Err(error) => return Err(error),
+        }
+    }
 }
 
 #[test]
@@ -350,188 +368,6 @@ fn what_a_registry_says_is_shown_but_not_obeyed_by_the_terminal() {
     });
 }
 
-const UPLOADS: &str = "*/blobs/uploads/*";
-
-/// Uploads a blob under faults, coming again as a caller should; counts the tries.
-async fn pushed(registry: &Registry, client: &Client, bytes: &Bytes) -> Result<usize, Error> {
-    let repo = client.repo(&name(registry));
-    let mut tries = 1;
-    loop {
-        match repo.upload(&layer(bytes), body(bytes)).await {
-            Ok(()) => return Ok(tries),
-            Err(error) if error.kind() == Kind::Unavailable && tries < 3 => tries += 1,
-            Err(error) => return Err(error),
-        }
-    }
-}
-
-#[test]
-fn uploads_that_passing_faults_do_not_stop() {
-    run(async {
-        let large = 700_000;
-        let cases: Vec<(&str, usize, Vec<Fault>, usize)> = vec![
-            ("begin 503", large, once("POST", UPLOADS, Effect::status(503)), 1),
-            ("begin reset", large, once("POST", UPLOADS, Effect::Reset), 1),
-            ("end 503", large, once("PUT", UPLOADS, Effect::status(503)), 2),
-            ("end 429", large, once("PUT", UPLOADS, Effect::with(429, &[("retry-after", "0")])), 2),
-            ("end reset", large, once("PUT", UPLOADS, Effect::Reset), 2),
-            ("end silent", large, once("PUT", UPLOADS, Effect::Silence), 2),
-            ("session forgotten", large, once("PUT", UPLOADS, Effect::status(404)), 2),
-            ("answer lost", large, once("PUT", UPLOADS, Effect::Forget), 1),
-            ("small: end 503", 100, once("PUT", UPLOADS, Effect::status(503)), 1),
-            ("small: end reset", 100, once("PUT", UPLOADS, Effect::Reset), 1),
-            ("small: answer lost", 100, once("PUT", UPLOADS, Effect::Forget), 1),
-            ("small: session forgotten", 100, once("PUT", UPLOADS, Effect::status(404)), 1),
-            ("only PATCH", large, once("PUT", UPLOADS, Effect::status(405)), 2),
-            ("only PATCH, small", 100, once("PUT", UPLOADS, Effect::status(405)), 1),
-            ("only pieces", large, once("PUT", UPLOADS, Effect::status(413)), 2),
-        ];
-        each(cases, |(case, size, faults, tries)| async move {
-            let registry = registry();
-            faults.into_iter().for_each(|fault| registry.fault(fault));
-            let bytes = noise(size);
-            let client = client(Credential::Anonymous);
-            let took = pushed(&registry, &client, &bytes).await;
-            let took = took.unwrap_or_else(|error| panic!("{case}: {error:?}"));
-            assert_eq!(took, tries, "{case}");
-            assert!(registry.content(Digest::of(&bytes)).unwrap().unwrap() == bytes, "{case}");
-            let patched = count(&registry, "PATCH", "") > 0;
-            assert_eq!(patched, case.starts_with("only"), "{case}");
-        })
-        .await;
-    });
-}
-
-#[test]
-fn pieces_go_on_where_the_registry_is() {
-    run(async {
-        for (case, effect) in [
-            ("503 before", Effect::status(503)),
-            ("reset before", Effect::Reset),
-            ("done, answer lost", Effect::Forget),
-            ("416", Effect::status(416)),
-        ] {
-            let registry = registry();
-            let fault = Fault::times(1, "PATCH", "*", effect).after(1);
-            registry.fault(fault);
-            let rule =
-                HostRule { prefix: registry.address(), chunk: Some(200_000), ..Default::default() };
-            let options = Options { hosts: vec![rule], ..options(Credential::Anonymous) };
-            let bytes = noise(700_000);
-            let client = Client::new(options).unwrap();
-            match pushed(&registry, &client, &bytes).await {
-                Ok(_) => {}
-                Err(error) => panic!("{case}: {error:?}"),
-            }
-            assert!(registry.content(Digest::of(&bytes)).unwrap().unwrap() == bytes, "{case}");
-        }
-    });
-}
-
-#[test]
-fn uploads_that_end_in_one_clear_error() {
-    run(async {
-        let location = |url: &str| Effect::Set("location", url.to_owned());
-        let other = Digest::of(b"other").to_string();
-        let cases: Vec<(&str, Vec<Fault>, Kind, &str)> = vec![
-            (
-                "no location",
-                always("POST", UPLOADS, Effect::Remove("location")),
-                Kind::Invalid,
-                "Location",
-            ),
-            ("ftp", always("POST", UPLOADS, location("ftp://x/")), Kind::Refused, "neither http"),
-            ("no url", always("POST", UPLOADS, location("http://[")), Kind::Refused, "not a URL"),
-            ("denied", always("POST", UPLOADS, Effect::status(403)), Kind::Denied, "403"),
-            ("refused", always("PUT", UPLOADS, Effect::status(418)), Kind::Refused, "418"),
-            ("503 for ever", always("PUT", UPLOADS, Effect::status(503)), Kind::Unavailable, "503"),
-            (
-                "something else",
-                always("PUT", UPLOADS, Effect::Set("docker-content-digest", other)),
-                Kind::Invalid,
-                "stored sha256",
-            ),
-            (
-                "never stored",
-                always("PUT", UPLOADS, Effect::status(202)),
-                Kind::Invalid,
-                "does not have it",
-            ),
-            (
-                "redirected",
-                always("PUT", UPLOADS, Effect::with(302, &[("location", "/x")])),
-                Kind::Refused,
-                "redirects a PUT",
-            ),
-        ];
-        for (case, faults, kind, text) in cases {
-            for size in [100, 700_000] {
-                let registry = registry();
-                faults.iter().for_each(|fault| registry.fault(fault.clone()));
-                let bytes = noise(size);
-                let client = client(Credential::Anonymous);
-                let error = pushed(&registry, &client, &bytes).await.expect_err(case);
-                let said = task::chain(&error).join(": ");
-                assert_eq!(error.kind(), kind, "{case}: {said}");
-                assert!(said.contains(text), "{case}: {said}");
-                assert!(said.contains("writing blob"), "{said}");
-            }
-        }
-    });
-}
-
-#[test]
-fn an_upload_of_the_wrong_bytes_is_the_sources_fault() {
-    run(async {
-        for size in [100, 700_000] {
-            let registry = registry();
-            let repo = repo(&registry, Credential::Anonymous);
-            let bytes = noise(size);
-            for wrong in [noise(size - 1), noise(size + 1)] {
-                let error = repo.upload(&layer(&bytes), body(&wrong)).await.unwrap_err();
-                assert!(matches!(error, Error::Source { .. }), "{size}: {error:?}");
-                assert_eq!(error.kind(), Kind::Invalid, "{error:?}");
-            }
-            let mut wrong = bytes.to_vec();
-            wrong[0] ^= 1;
-            let error = repo.upload(&layer(&bytes), body(&wrong.into())).await.unwrap_err();
-            assert!(error.to_string().contains("DIGEST_INVALID"), "{error}");
-            let broken: registry_client::Body = Box::pin(futures::stream::iter([
-                Ok(bytes.slice(..50)),
-                Err(Error::source(task::Cancelled)),
-            ]));
-            let error = repo.upload(&layer(&bytes), broken).await.unwrap_err();
-            assert_eq!(error.kind(), Kind::Cancelled, "{error:?}");
-            assert_eq!(repo.has_blob(Digest::of(&bytes)).await.unwrap(), None);
-        }
-    });
-}
-
-#[test]
-fn an_upload_to_another_host_goes_without_credentials() {
-    run(async {
-        let storage = registry();
-        let registry = guarded(bearer());
-        let url = format!("{}/v2/team/app/blobs/uploads/1?sig=x", storage.url());
-        registry.fault(Fault::always("POST", UPLOADS, Effect::with(202, &[("location", &url)])));
-        storage.fault(Fault::always("PUT", "*", Effect::status(201)));
-        let bytes = noise(500_000);
-        registry.put_image(NAME, "1", &[]).unwrap();
-        let client = client(user());
-        client.repo(&name(&registry)).tags(None).await.unwrap();
-        assert_eq!(pushed(&registry, &client, &bytes).await.unwrap(), 1);
-        assert_eq!(count(&storage, "PUT", "sig=x&digest="), 1);
-        assert_no_secrets(&storage);
-        // Nor does it get them by asking.
-        storage.heal();
-        let asks = [("www-authenticate", "Basic realm=\"storage\"")];
-        storage.fault(Fault::always("PUT", "*", Effect::with(401, &asks)));
-        let error = pushed(&registry, &client, &bytes).await.unwrap_err();
-        assert_eq!(error.kind(), Kind::Denied, "{error}");
-        assert_no_secrets(&storage);
-    });
-}
-
 #[test]
 fn lists_under_faults() {
     run(async {
@@ -589,175 +425,6 @@ fn pages_without_end_and_pages_elsewhere() {
         let error = repo.tags(None).await.unwrap_err();
         assert_eq!(error.kind(), Kind::Refused, "{error}");
         assert!(other.requests().is_empty());
-    });
-}
-
-#[test]
-fn logins_under_faults() {
-    run(async {
-        let token = "/token*";
-        let cases: Vec<(&str, Vec<Fault>, Option<Kind>)> = vec![
-            ("token 503 once", once("GET", token, Effect::status(503)), None),
-            ("token reset once", once("GET", token, Effect::Reset), None),
-            ("token cut once", once("GET", token, Effect::Cut(3)), None),
-            (
-                "unknown lifetime",
-                once("GET", token, Effect::json(r#"{"token":"x","expires_in":"soon"}"#)),
-                None,
-            ),
-            ("token silent", always("GET", token, Effect::Silence), Some(Kind::Unavailable)),
-            ("token garbage", always("GET", token, Effect::json("<html>")), Some(Kind::Invalid)),
-            (
-                "token empty",
-                always("GET", token, Effect::json(r#"{"token":""}"#)),
-                Some(Kind::Invalid),
-            ),
-            (
-                "token with line break",
-                always("GET", token, Effect::json(r#"{"token":"a\r\nb"}"#)),
-                Some(Kind::Invalid),
-            ),
-            ("token endless", always("GET", token, Effect::Endless), Some(Kind::Invalid)),
-            (
-                "token never taken",
-                always("GET", token, Effect::json(r#"{"token":"x"}"#)),
-                Some(Kind::Denied),
-            ),
-            ("token 403", always("GET", token, Effect::status(403)), Some(Kind::Denied)),
-            (
-                "token in circles",
-                always("GET", token, Effect::with(302, &[("location", "/token")])),
-                Some(Kind::Refused),
-            ),
-            ("401 without a challenge", once("HEAD", "*", Effect::status(401)), None),
-            ("401 for ever without one", always("", "*", Effect::status(401)), Some(Kind::Denied)),
-            (
-                "401 for ever",
-                always(
-                    "HEAD",
-                    "*",
-                    Effect::with(401, &[("www-authenticate", "Bearer realm=\"/token\"")]),
-                ),
-                Some(Kind::Denied),
-            ),
-            (
-                "another scheme",
-                always("HEAD", "*", Effect::with(401, &[("www-authenticate", "Negotiate")])),
-                Some(Kind::Denied),
-            ),
-            (
-                "no realm",
-                always(
-                    "HEAD",
-                    "*",
-                    Effect::with(401, &[("www-authenticate", "Bearer service=\"x\"")]),
-                ),
-                Some(Kind::Refused),
-            ),
-            (
-                "file realm",
-                always(
-                    "HEAD",
-                    "*",
-                    Effect::with(401, &[("www-authenticate", "Bearer realm=\"file:///x\"")]),
-                ),
-                Some(Kind::Refused),
-            ),
-            (
-                "basic beside bearer",
-                once(
-                    "HEAD",
-                    "*",
-                    Effect::with(
-                        401,
-                        &[(
-                            "www-authenticate",
-                            "Basic realm=\"x\", Bearer realm=\"/token\",scope=\"repository:team/app:pull\"",
-                        )],
-                    ),
-                ),
-                None,
-            ),
-        ];
-        each(cases, |(case, faults, expected)| async move {
-            let registry = guarded(bearer());
-            let image = registry.put_image(NAME, "1", &[]).unwrap();
-            faults.into_iter().for_each(|fault| registry.fault(fault));
-            match (repo(&registry, user()).resolve(&tag("1")).await, expected) {
-                (Ok(found), None) => assert_eq!(found, image, "{case}"),
-                (Err(error), Some(kind)) => assert_eq!(error.kind(), kind, "{case}: {error}"),
-                (other, _) => panic!("{case}: {other:?}"),
-            }
-            assert!(registry.requests().len() < 16, "{case}: {}", registry.requests().len());
-        })
-        .await;
-    });
-}
-
-#[test]
-fn a_password_does_not_leave_for_another_token_service() {
-    run(async {
-        let thief = guarded(bearer());
-        for credential in [user(), Credential::Identity("refresh".into())] {
-            let registry = guarded(bearer());
-            registry.put_image(NAME, "1", &[]).unwrap();
-            // The challenge came without TLS: anybody may have named this host. The loopback
-            // address is written differently, as a port alone is no other host.
-            let realm = thief.url().replace("127.0.0.1", "localhost");
-            let challenge = format!("Bearer realm=\"{realm}/token\",service=\"x\"");
-            let effect = Effect::with(401, &[("www-authenticate", &challenge)]);
-            registry.fault(Fault::always("", "/v2/*", effect));
-            let error = repo(&registry, credential).resolve(&tag("1")).await.unwrap_err();
-            assert_eq!(error.kind(), Kind::Refused, "{error}");
-            assert!(error.to_string().contains("another host"), "{error}");
-            assert!(thief.requests().is_empty());
-        }
-    });
-}
-
-#[test]
-fn a_password_does_not_follow_the_token_services_redirect() {
-    run(async {
-        for credential in [user(), Credential::Identity("refresh".into())] {
-            let thief = registry();
-            let registry = guarded(bearer());
-            registry.put_image(NAME, "1", &[]).unwrap();
-            let to = format!("{}/token", thief.url());
-            registry.fault(Fault::always("", "/token*", Effect::with(307, &[("location", &to)])));
-            let error = repo(&registry, credential).resolve(&tag("1")).await.unwrap_err();
-            assert!(matches!(error.kind(), Kind::NotFound | Kind::Refused), "{error}");
-            for request in thief.requests() {
-                assert_eq!(request.header("authorization"), None);
-                assert!(!format!("{request:?}").contains("refresh"), "{request:?}");
-            }
-        }
-    });
-}
-
-#[test]
-fn a_token_that_dies_during_an_upload_costs_one_more_try() {
-    run(async {
-        let registry = guarded(bearer());
-        let client = client(user());
-        let bytes = noise(700_000);
-        let refused = [("www-authenticate", "Bearer realm=\"/token\",error=\"invalid_token\"")];
-        registry.fault(Fault::times(1, "PUT", UPLOADS, Effect::with(401, &refused)));
-        assert_eq!(pushed(&registry, &client, &bytes).await.unwrap(), 2);
-    });
-}
-
-#[test]
-fn a_token_without_enough_scope_is_replaced() {
-    run(async {
-        let registry = guarded(bearer());
-        let bytes = noise(10);
-        let wants = "Bearer realm=\"/token\",scope=\"repository:team/app:pull,push\",error=\"insufficient_scope\"";
-        let client = client(user());
-        let repo = client.repo(&name(&registry));
-        repo.has_blob(Digest::of(b"")).await.unwrap();
-        let effect = Effect::with(403, &[("www-authenticate", wants)]);
-        registry.fault(Fault::times(1, "POST", UPLOADS, effect));
-        repo.upload(&layer(&bytes), body(&bytes)).await.unwrap();
     });
 }
 
