@@ -5,7 +5,6 @@ use std::cell::OnceCell;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, OnceLock};
-use std::time::SystemTime;
 
 use image::{Digest, Reference};
 use options::globals::Globals;
@@ -62,12 +61,7 @@ impl App {
             return Ok(store);
         }
         let root = self.conf.store_root()?;
-        let options = store::Options {
-            user_xattr: runtime::in_user_namespace(),
-            boot_id: boot_id(),
-            clock: SystemTime::now,
-            task: Arc::new(interrupt::stopped_task("store")),
-        };
+        let options = containers::store_options(&interrupt::stopped_task("store"));
         let store = Store::open(&root, options)?;
         store.set_limit(environment::store_limit()?);
         Ok(self.store.get_or_init(|| store))
@@ -287,10 +281,4 @@ impl Drop for App {
             executor.shutdown_background();
         }
     }
-}
-
-/// Names this boot of the machine, so that the store knows what a power loss may have taken.
-fn boot_id() -> String {
-    let id = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    id.trim().to_owned()
 }

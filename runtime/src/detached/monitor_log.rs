@@ -16,7 +16,7 @@ const MOST: u64 = 256 << 10;
 pub(super) struct MonitorLog(Option<[File; 2]>);
 
 impl MonitorLog {
-    /// Makes the file anew, or removes that of an earlier life.
+    /// Removes the file of an earlier life, and makes one if this process logs.
     pub(super) fn create(dir: &Path) -> io::Result<MonitorLog> {
         let path = dir.join(NAME);
         match std::fs::remove_file(&path) {
