@@ -17,8 +17,8 @@ use store::Store;
 use task::{Cause, Kind, Task};
 use transport::{Gate, Location, Machine, Places, Sink, Source};
 
-pub(crate) use crate::interrupt::{observed, observed_by, quiet_task};
-use crate::{config, interrupt};
+use crate::config;
+pub(crate) use crate::interrupt::{observed, observed_by, quiet_task, stopped_task};
 
 /// The things a command works with.
 pub(crate) struct App {
@@ -61,8 +61,7 @@ impl App {
             return Ok(store);
         }
         let root = self.conf.store_root()?;
-        let options = containers::store_options(&interrupt::stopped_task("store"));
-        let store = Store::open(&root, options)?;
+        let store = Store::open(&root, containers::store_options(&stopped_task("store")))?;
         store.set_limit(environment::store_limit()?);
         Ok(self.store.get_or_init(|| store))
     }

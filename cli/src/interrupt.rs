@@ -70,8 +70,7 @@ pub(crate) fn quiet_task(name: &str) -> Task {
 /// A task that shows nothing, and that a signal ends while one is listened to.
 pub(crate) fn stopped_task(name: &str) -> Task {
     let task = quiet_task(name);
-    let mut stopped = STOPPED.lock().unwrap_or_else(PoisonError::into_inner);
-    stopped.push(task.canceller());
+    STOPPED.lock().unwrap_or_else(PoisonError::into_inner).push(task.canceller());
     task
 }
 
