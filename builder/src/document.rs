@@ -50,7 +50,10 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
     repositories.dedup();
     let tags: Vec<&String> = names.iter().filter(|name| !name.contains('@')).collect();
     let config = image.config();
-    let history = value(&config.history)?;
+    let mut history = value(&config.history)?;
+    if template {
+        steps_named(&mut history);
+    }
     let mut document = json!({
         "Id": image.id(), "Digest": digest, "RepoTags": tags, "RepoDigests": repositories,
         "Parent": "", "Comment": config.rest.get("comment").cloned().unwrap_or_else(|| "".into()),
@@ -105,6 +108,16 @@ fn named(config: &mut Value) {
         ("container_config", "ContainerConfig"),
         ("docker_version", "DockerVersion"),
     ];
+    steps_named(&mut config["history"]);
+    let roots = [("type", "Type"), ("diff_ids", "DiffIDs")];
+    roots.iter().for_each(|(json, go)| config["rootfs"][*go] = config["rootfs"][*json].clone());
+    for (json, go) in names {
+        config[go] = config[json].clone();
+    }
+}
+
+/// The fields of the steps of a history by the names that Go templates use as well.
+fn steps_named(history: &mut Value) {
     let steps = [
         ("created", "Created"),
         ("created_by", "CreatedBy"),
@@ -112,13 +125,10 @@ fn named(config: &mut Value) {
         ("comment", "Comment"),
         ("empty_layer", "EmptyLayer"),
     ];
-    for step in config["history"].as_array_mut().into_iter().flatten() {
+    for step in history.as_array_mut().into_iter().flatten() {
         let empty = step["empty_layer"].as_bool().unwrap_or_default();
         step["empty_layer"] = empty.into();
         steps.iter().for_each(|(json, go)| step[*go] = step[*json].clone());
-    }
-    for (json, go) in names {
-        config[go] = config[json].clone();
     }
 }
 

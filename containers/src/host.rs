@@ -44,7 +44,7 @@ pub fn host_document() -> Value {
         "SwapTotal": bytes("SwapTotal"),
         "SwapFree": bytes("SwapFree"),
         "CgroupVersion": if unified { "v2" } else { "v1" },
-        "OCIRuntime": "built-in",
+        "OCIRuntime": "rbuild",
         "Distribution": {"distribution": of_release("ID"), "version": of_release("VERSION_ID")},
     })
 }

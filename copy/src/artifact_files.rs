@@ -22,6 +22,10 @@ pub struct ArtifactFiles {
     pub annotations: BTreeMap<String, String>,
     /// The config; the empty one where this is `None`.
     pub config: Option<(PathBuf, MediaType)>,
+    /// The media type of the empty config, if it is not the usual one.
+    pub empty_config: Option<MediaType>,
+    /// Whether the layers go without the names of their files.
+    pub untitled: bool,
     /// The layers, each titled with the name of its file.
     pub files: Vec<(PathBuf, MediaType)>,
 }
@@ -44,7 +48,9 @@ impl ArtifactFiles {
         for (path, kind) in &self.files {
             let (mut layer, file) = describe(path, kind)?;
             let title = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
-            layer.annotations.insert(TITLE.to_owned(), title);
+            if !self.untitled {
+                layer.annotations.insert(TITLE.to_owned(), title);
+            }
             made.add_file(layer.digest, Arc::new(file));
             layers.push(layer);
         }
@@ -52,7 +58,10 @@ impl ArtifactFiles {
             layers.push(empty.clone());
         }
         let config = match &self.config {
-            None => empty,
+            None => match &self.empty_config {
+                Some(kind) => Descriptor::of(kind.clone(), b"{}"),
+                None => empty,
+            },
             Some((path, kind)) => {
                 let (config, file) = describe(path, kind)?;
                 made.add_file(config.digest, Arc::new(file));

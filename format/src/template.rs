@@ -57,12 +57,14 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
             .func("label", |args| Ok(label(args)))
             .func("truncate", |args| Ok(truncate(args)))
             .func("pad", |args| Ok(pad(args)))
+            .func("printf", printf)
+            .func("index", index)
             .missing_key(gotmpl::MissingKey::Error)
             .parse(&template)?
             .execute_to_string(&to_template(value))
     };
     // What is null prints as nothing; what is not there is an error.
-    let rendered = render().map(|text| text.replace("<no value>", ""));
+    let rendered = render().map(|text| text.replace("<no value>", "").replace(EMPTY_STRUCT, "{}"));
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
 
@@ -88,6 +90,16 @@ fn list(value: Value) -> Vec<Value> {
 /// Where the names are that an object has for templates only. No field is called so.
 const GO_NAMES: &str = "\0go";
 
+/// Stands for Go's empty struct, which prints as `{}` where an empty map prints as `map[]`. No text
+/// of a document has this character, which Unicode reserves for such uses.
+const EMPTY_STRUCT: &str = "\u{fdd0}";
+
+/// Whether these are the fields of a Go `map[string]struct{}`, as of ports and volumes.
+fn is_set(fields: &serde_json::Map<String, Value>) -> bool {
+    let empty = |value: &Value| value.as_object().is_some_and(serde_json::Map::is_empty);
+    !fields.is_empty() && fields.values().all(empty)
+}
+
 fn text(text: String) -> gotmpl::Value {
     gotmpl::Value::String(text.into())
 }
@@ -103,6 +115,56 @@ fn join(args: &[gotmpl::Value]) -> String {
             items.iter().map(ToString::to_string).collect::<Vec<_>>().join(&separator)
         }
         other => string(other),
+    }
+}
+
+/// Go's `printf`; `%q` quotes the texts in lists and maps as well.
+fn printf(args: &[gotmpl::Value]) -> Result<gotmpl::Value, gotmpl::TemplateError> {
+    let (form, mut values) = (string(args.first()), args.get(1..).unwrap_or_default().to_vec());
+    let (mut changed, mut at, mut verb) = (String::new(), 0, false);
+    for c in form.chars() {
+        let ends = verb && (c.is_ascii_alphabetic() || c == '%');
+        let composite = values.get(at).is_some_and(|value| {
+            matches!(value, gotmpl::Value::List(_) | gotmpl::Value::Map(_))
+        });
+        if ends && c == 'q' && composite {
+            values[at] = text(quoted(&values[at]));
+            changed.push('s');
+        } else {
+            changed.push(c);
+        }
+        at += usize::from(ends && c != '%');
+        verb = if verb { !ends } else { c == '%' };
+    }
+    // Go's own, which a function of that name hides.
+    let names: Vec<String> = (0..values.len()).map(|number| format!("v{number}")).collect();
+    let call = names.iter().fold("{{printf .form".to_owned(), |call, name| call + " ." + name);
+    let fields = names.iter().map(|name| name.as_str().into()).zip(values);
+    let form = std::iter::once(("form".into(), text(changed)));
+    let all: std::collections::BTreeMap<_, _> = form.chain(fields).collect();
+    let all = gotmpl::Value::Map(all.into());
+    Ok(text(gotmpl::Template::new("printf").parse(&(call + "}}"))?.execute_to_string(&all)?))
+}
+
+/// Go's `index`; of a value alone it is the value.
+fn index(args: &[gotmpl::Value]) -> Result<gotmpl::Value, gotmpl::TemplateError> {
+    let [whole, keys @ ..] = args else { return Ok(gotmpl::Value::Nil) };
+    keys.iter().try_fold(whole.clone(), |value, key| value.index(key))
+}
+
+/// A value as `%q` prints it.
+fn quoted(value: &gotmpl::Value) -> String {
+    match value {
+        gotmpl::Value::String(text) if &**text == EMPTY_STRUCT => EMPTY_STRUCT.to_owned(),
+        gotmpl::Value::String(text) => format!("{:?}", &**text),
+        gotmpl::Value::List(items) => {
+            format!("[{}]", items.iter().map(quoted).collect::<Vec<_>>().join(" "))
+        }
+        gotmpl::Value::Map(fields) => {
+            let fields = fields.iter().map(|(key, value)| format!("{key:?}:{}", quoted(value)));
+            format!("map[{}]", fields.collect::<Vec<_>>().join(" "))
+        }
+        other => other.to_string(),
     }
 }
 
@@ -161,7 +223,10 @@ fn to_template(value: &Value) -> gotmpl::Value {
         Value::Object(fields) => gotmpl::Value::Map(
             fields
                 .iter()
-                .map(|(key, value)| (key.as_str().into(), to_template(value)))
+                .map(|(key, value)| match is_set(fields) {
+                    true => (key.as_str().into(), text(EMPTY_STRUCT.to_owned())),
+                    false => (key.as_str().into(), to_template(value)),
+                })
                 .collect::<std::collections::BTreeMap<_, _>>()
                 .into(),
         ),
@@ -174,6 +239,9 @@ fn from_template(value: Option<&gotmpl::Value>) -> Value {
         Some(gotmpl::Value::Int(value)) => (*value).into(),
         Some(gotmpl::Value::Uint(value)) => (*value).into(),
         Some(gotmpl::Value::Float(value)) => (*value).into(),
+        Some(gotmpl::Value::String(value)) if &**value == EMPTY_STRUCT => {
+            Value::Object(serde_json::Map::new())
+        }
         Some(gotmpl::Value::String(value)) => value.to_string().into(),
         Some(gotmpl::Value::List(items)) => {
             items.iter().map(|item| from_template(Some(item))).collect()
@@ -198,9 +266,14 @@ mod tests {
 
     #[test]
     fn templates_read_as_docker_reads_them() {
-        let value = json!({"Id": "x", "Size": 7, "Env": ["A=1", "B=2"], "Labels": {"a": "b"}});
+        let value = json!({"Id": "x", "Size": 7, "Env": ["A=1", "B=2"], "Labels": {"a": "b"},
+            "Ports": {"80/tcp": {}}, "None": {}});
         let cases = [
             ("{{.Id}}", "x"),
+            ("{{printf \"%q %s %q %5d%%\" .Env .Id .Labels .Size}}", "[\"A=1\" \"B=2\"] x map[\"a\":\"b\"]     7%"),
+            ("{{index .Env}} {{index .Env 1}} {{index .Labels \"a\"}}", "[A=1 B=2] B=2 b"),
+            ("{{printf \"%q\" .Id}}", "\"x\""),
+            ("{{.Ports}} {{json .Ports}} {{printf \"%q\" .None}} {{.None}}", "map[80/tcp:{}] {\"80/tcp\":{}} map[] map[]"),
             ("{{ .Size }}\\n", "7\n"),
             ("{{json .Labels}}", r#"{"a":"b"}"#),
             ("{{range .Env}}{{.}};{{end}}", "A=1;B=2;"),

@@ -13,7 +13,7 @@ pub struct BuildahFlags {
     /// Accepted for scripts: state is in the store
     #[arg(long, global = true, hide = true, value_name = "DIR")]
     runroot: Option<PathBuf>,
-    /// Accepted: `overlay` is the only storage driver
+    /// Accepted: overlay or vfs; layers are always mounted by overlay
     #[arg(long, global = true, hide = true, value_name = "DRIVER", env = "STORAGE_DRIVER")]
     storage_driver: Option<String>,
     /// Set an option of the storage driver
@@ -62,7 +62,7 @@ impl BuildahFlags {
             P::tell("warning: $BUILDAH_RUNTIME: commands run in the built-in runtime");
         }
         match self.storage_driver.as_deref() {
-            None | Some("" | "overlay" | "overlay2") => {}
+            None | Some("" | "overlay" | "overlay2" | "vfs") => {}
             Some(other) => {
                 return no(
                     format!("storage driver {other:?} (--storage-driver, $STORAGE_DRIVER)"),

@@ -129,7 +129,7 @@ impl CompressFlags {
 }
 
 /// How to compress layers on the way, as in buildah.
-#[derive(Debug, Default, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Compression")]
 pub struct PushCompression {
     /// Compress layers in this format: gzip, zstd or zstd:chunked
@@ -150,23 +150,34 @@ pub struct PushCompression {
 }
 
 impl PushCompression {
-    /// The requested compression, by the flags or by containers.conf; `None` if layers keep their
-    /// bytes.
+    /// The requested compression on the way there, by the flags or by containers.conf; `None` if
+    /// layers keep their bytes.
     ///
     /// # Errors
     /// There is no such format, or its level is out of range.
-    pub fn recompress(&self, conf: &Configured) -> Result<Option<Recompress>, Failure> {
+    pub fn recompress(
+        &self,
+        conf: &Configured,
+        to: &Location,
+    ) -> Result<Option<Recompress>, Failure> {
         let room = conf.settings.room();
         let conf = conf.paths.containers_conf()?.engine;
+        let plain = self.disable_compression
+            || self.compression_format.is_none() && keeps_plain(Some(to));
         let format = self.compression_format.clone().or(conf.compression_format);
-        let format = format.filter(|_| !self.disable_compression);
+        let format = format.filter(|_| !plain);
         let level = conf.compression_level.filter(|_| format.is_some());
         CompressFlags::of_push(
             format.as_deref(),
             self.compression_level.or(level),
             self.force_compression,
-            self.disable_compression,
+            plain,
         )?
         .recompress(room)
     }
+}
+
+/// Whether layers are written uncompressed to this destination where no flag says.
+pub fn keeps_plain(to: Option<&Location>) -> bool {
+    matches!(to, Some(Location::Directory(_))) && Dialect::spoken().keeps_files_plain()
 }

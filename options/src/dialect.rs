@@ -110,6 +110,51 @@ impl Dialect {
         matches!(self, Dialect::Buildah | Dialect::Podman)
     }
 
+    /// Whether `containers-storage:NAME` is an image of the store.
+    pub fn owns_containers_storage(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
+    /// Whether `manifest add` prints the digest of the entry beside the list's id.
+    pub fn tells_entries(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether `images NAME` fails where there is no such image.
+    pub fn misses_images(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether the files of an image get its time, where only the image's time is given.
+    pub fn rewrites_times(self) -> bool {
+        self != Dialect::Buildah
+    }
+
+    /// Whether layers are written uncompressed into loose files.
+    pub fn keeps_files_plain(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether `inspect` shows the config of an image as the text it is, in `.Config`.
+    pub fn shows_config_as_text(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether `info` prints JSON where no format is given.
+    pub fn informs_in_json(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether files of this machine are copied without a word about it.
+    pub fn copies_silently(self) -> bool {
+        self == Dialect::Buildah
+    }
+
+    /// Whether an image gets the name that its archive has for it, not that of the file.
+    pub fn names_by_content(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
     /// What a build prints when it is done: the id, or nothing.
     pub fn built(self, id: Digest, quiet: bool) -> Option<String> {
         match (self, quiet) {

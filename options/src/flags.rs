@@ -97,6 +97,20 @@ pub fn signal(text: &str) -> Result<runtime::Signal, String> {
     text.parse()
 }
 
+/// `KEY=VALUE` pairs, each with a key.
+///
+/// # Errors
+/// One has none.
+pub fn annotations(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
+    let read = |text: &String| match pair(text) {
+        (key, _) if key.is_empty() || !text.contains('=') => {
+            Err(Failure::usage(format!("--annotation {text:?}: expected KEY=VALUE")))
+        }
+        pair => Ok(pair),
+    };
+    texts.iter().map(read).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

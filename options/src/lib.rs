@@ -32,6 +32,7 @@
 
 pub mod buildah;
 mod clusters;
+pub mod commit;
 pub mod compress;
 mod configured;
 pub mod container;
@@ -44,6 +45,7 @@ pub mod flags;
 pub mod globals;
 pub mod help;
 pub mod key_file;
+pub mod list;
 pub mod names;
 pub mod place;
 pub mod platform;

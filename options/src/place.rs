@@ -8,13 +8,27 @@ use transport::{Location, Named};
 
 use crate::{Dialect, Failure, environment};
 
+/// Reads a text with a transport. As buildah and podman, `containers-storage:NAME` is an image of
+/// their own storage, which is the store here.
+///
+/// # Errors
+/// The text has no transport, or what follows is not right for it.
+pub fn transported(text: &str) -> Result<Location, Failure> {
+    match text.parse::<Location>()? {
+        Location::Containers(None, name) if Dialect::spoken().owns_containers_storage() => {
+            Ok(Location::Store(name))
+        }
+        other => Ok(other),
+    }
+}
+
 /// Reads a location; a text without a transport gets `default` in front.
 ///
 /// # Errors
 /// The text is not a location.
 pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
     let here = environment::here()?;
-    let read = match text.parse::<Location>() {
+    let read = match transported(text) {
         // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
         Err(_)
             if !default.is_empty()
@@ -22,7 +36,7 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
                 && (Dialect::spoken() == Dialect::Crane || !transport::foreign(text))
                 && text.parse::<Reference>().is_ok() =>
         {
-            format!("{default}{text}").parse::<Location>()
+            transported(&format!("{default}{text}"))
         }
         read => read,
     };

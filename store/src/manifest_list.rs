@@ -48,6 +48,26 @@ impl Store {
         self.publish_over(name, None, document.descriptor())
     }
 
+    /// Puts a new manifest list in the place of what the full name points at; `false` where that
+    /// is no longer `before`. An image that had the name stays without one.
+    ///
+    /// # Errors
+    /// The errors of [`Store::publish`].
+    pub fn replace_by_manifest_list(
+        &self,
+        name: &str,
+        before: &Descriptor,
+        entries: Vec<Descriptor>,
+    ) -> Result<bool> {
+        let document = Document::write(MediaType::OCI_INDEX, Index::new(entries));
+        self.insert(document.bytes())?;
+        let put = self.publish_over(name, Some(before.digest), document.descriptor())?;
+        if put && before.media_type.is_index() && before.digest != document.digest() {
+            self.forget(before.digest, None)?;
+        }
+        Ok(put)
+    }
+
     /// Changes a manifest list. Who changes it at the same time loses nothing: `change` is called
     /// again on what the other one made.
     ///

@@ -189,6 +189,35 @@ impl Bench {
         command
     }
 
+    /// A command of ours under the name of a tool, as by a link, on this bench's store.
+    pub fn tool(&self, name: &str) -> Command {
+        let links = self.path().join("bin");
+        std::fs::create_dir_all(&links).expect("a directory");
+        let link = links.join(name);
+        if std::fs::symlink_metadata(&link).is_err() {
+            std::os::unix::fs::symlink(binary("rbuild"), &link).expect("a link");
+        }
+        let copies = matches!(name, "rcopy" | "skopeo" | "crane");
+        let as_is = self.command(if copies { "rcopy" } else { "rbuild" });
+        let mut command = Command::new(link);
+        command.current_dir(self.path());
+        for (variable, value) in as_is.get_envs() {
+            match value {
+                Some(value) => command.env(variable, value),
+                None => command.env_remove(variable),
+            };
+        }
+        command
+    }
+
+    /// Runs a line whose first word is the name of a tool.
+    #[track_caller]
+    pub fn line(&self, line: &str) -> Ran {
+        let mut words = line.split(' ');
+        let mut command = self.tool(words.next().expect("a name"));
+        run(command.args(words))
+    }
+
     /// Runs `rbuild` with these arguments.
     #[track_caller]
     pub fn rbuild<S: AsRef<OsStr>>(&self, arguments: impl IntoIterator<Item = S>) -> Ran {

@@ -17,37 +17,13 @@ struct Names {
 
 impl Names {
     fn new() -> Names {
-        let bench = Bench::new();
-        std::fs::create_dir(bench.path().join("bin")).unwrap();
-        for name in ["buildah", "podman", "docker", "rcopy", "skopeo", "crane"] {
-            symlink(binary("rbuild"), bench.path().join("bin").join(name)).unwrap();
-        }
-        Names { bench }
-    }
-
-    fn command(&self, name: &str) -> Command {
-        let as_is = self.bench.command(if matches!(name, "rcopy" | "skopeo" | "crane") {
-            "rcopy"
-        } else {
-            "rbuild"
-        });
-        let mut command = Command::new(self.bench.path().join("bin").join(name));
-        command.current_dir(self.bench.path());
-        for (variable, value) in as_is.get_envs() {
-            match value {
-                Some(value) => command.env(variable, value),
-                None => command.env_remove(variable),
-            };
-        }
-        command
+        Names { bench: Bench::new() }
     }
 
     /// Runs a line whose first word is the name of a tool.
     #[track_caller]
     fn line(&self, line: &str) -> Ran {
-        let mut words = line.split(' ');
-        let mut command = self.command(words.next().unwrap());
-        run(command.args(words))
+        self.bench.line(line)
     }
 
     fn context(&self, name: &str, dockerfile: &str) -> PathBuf {

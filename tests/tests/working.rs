@@ -424,7 +424,7 @@ fn what_cannot_be_had_is_refused_by_name() {
         (&["commit", "c", "Bad Name"], "Bad Name"),
         (&["umount", "c"], "not mounted"),
         (&["containers", "--filter", "x=y"], "x=y"),
-        (&["--storage-driver", "vfs", "containers"], "vfs"),
+        (&["--storage-driver", "btrfs", "containers"], "btrfs"),
         (&["--storage-opt", "overlay.size=1g", "containers"], "overlay.size"),
         (&["--cgroup-manager", "systemd", "containers"], "systemd"),
         (&["--userns-uid-map", "0:1:2", "containers"], "--userns-uid-map"),

@@ -41,6 +41,7 @@ impl Lowerer<'_> {
             unpack: None,
             checksum: None,
             keep_git_dir: None,
+            strict: self.is_buildah(),
         };
         let created_by =
             created_by("COPY", &op, copy.chmod.as_ref(), written, &copy.destination, state)?;
@@ -95,6 +96,7 @@ impl Lowerer<'_> {
             unpack: add.unpack,
             checksum: expanded(add.checksum.as_ref(), state)?,
             keep_git_dir: add.keep_git_dir.or(keeps.then_some(true)),
+            strict: self.is_buildah(),
         };
         if let Some(word) = &add.checksum {
             checksum(&op, word)?;

@@ -227,7 +227,7 @@ impl<'a> Lowerer<'a> {
         !name.is_empty()
             && name != "scratch"
             && !name.contains('$')
-            && own.is_none_or(|own| !own.eq_ignore_ascii_case(name))
+            && (context.is_some() || own.is_none_or(|own| !own.eq_ignore_ascii_case(name)))
             && matches!(context, None | Some(Context::Image(_)))
     }
 
@@ -478,7 +478,8 @@ impl<'a> Lowerer<'a> {
             self.late |= self.graph.add(place.stage, stage);
             return Ok(known);
         }
-        match self.request.named_context(name) {
+        let context = self.request.named_context(name);
+        match context {
             Some((_, Context::Image(_))) | None => {}
             Some((_, Context::Empty)) => return Ok(Some(From::Scratch)),
             Some((context, _)) => return Ok(Some(From::Context(context.to_owned()))),
@@ -487,7 +488,7 @@ impl<'a> Lowerer<'a> {
             return Ok(Some(From::Scratch));
         }
         let own = self.file.stages[place.stage].name.as_deref();
-        let itself = own.is_some_and(|own| own.eq_ignore_ascii_case(name));
+        let itself = context.is_none() && own.is_some_and(|own| own.eq_ignore_ascii_case(name));
         if itself || index(name) == Some(place.stage) {
             let message = format!("stage {name:?} cannot read itself");
             return Err(Diagnostic::error("own-stage", message, span));

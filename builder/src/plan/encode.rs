@@ -115,6 +115,8 @@ impl<'a> Fields<'a> {
             unpack,
             checksum,
             keep_git_dir,
+            // It decides whether the step fails, not what it makes.
+            strict: _,
         } = op;
         self.flag("add", *add);
         self.from("from", from);

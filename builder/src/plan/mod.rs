@@ -188,6 +188,9 @@ pub struct CopyOp {
     /// `--keep-git-dir`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_git_dir: Option<bool>,
+    /// Whether a pattern must match something, as buildah has it.
+    #[serde(skip)]
+    pub strict: bool,
 }
 
 impl CopyOp {
@@ -213,6 +216,7 @@ impl CopyOp {
             unpack: None,
             checksum: None,
             keep_git_dir: None,
+            strict: false,
         }
     }
 }

@@ -67,6 +67,9 @@ pub(crate) fn prepare(
         match source {
             CopySource::Path(path) => {
                 let items = select(tree, path, op.parents)?;
+                if items.is_empty() && op.strict {
+                    return Err(Error::NoMatch { pattern: path.clone(), place: tree.name.clone() });
+                }
                 if items.is_empty() {
                     unmatched.push(format!("{path:?} matches nothing in {}", tree.name));
                 }

@@ -108,6 +108,11 @@ fn found(
             };
             Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
         }
+        // As buildah: a file of this machine, with files from elsewhere.
+        (Some(file), Some(context)) if Path::new(file).is_absolute() && call.absolute(file).is_file() => {
+            let (dockerfile, ignore) = read_dockerfile(&call.absolute(file))?;
+            Ok(Inputs::given(dockerfile, ignore, context))
+        }
         (file, Some(context)) => {
             Ok(Inputs::at(DockerfileAt::Context(file.map(str::to_owned)), context))
         }
@@ -165,7 +170,11 @@ fn preprocessed(text: &str, directory: &Path, flags: &[String]) -> Result<String
     let _ = writer.join();
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        return Err(broken(said));
+        // Comments of a Dockerfile look like directives; they stay as they are.
+        let mut errors = said.lines().filter(|line| line.contains("error:"));
+        if said.is_empty() || errors.any(|line| !line.contains("invalid preprocessing directive")) {
+            return Err(broken(said));
+        }
     }
     String::from_utf8(output.stdout).map_err(|error| broken(error.to_string()))
 }

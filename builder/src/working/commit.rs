@@ -38,6 +38,8 @@ pub struct Commit {
     pub config: Option<serde_json::Value>,
     /// Times of files are left as they are although a time is given.
     pub keep_times: bool,
+    /// Whether the annotation `org.opencontainers.image.created` is set.
+    pub created_annotation: bool,
     /// Further labels.
     pub labels: BTreeMap<String, String>,
     /// Files of this machine that the image gets in a layer above all others, and where to.
@@ -62,6 +64,7 @@ impl Default for Commit {
             changes: Vec::new(),
             config: None,
             keep_times: false,
+            created_annotation: false,
             labels: BTreeMap::new(),
             add_files: Vec::new(),
             unset_env: Vec::new(),
@@ -170,6 +173,27 @@ fn layer(
     Ok(info)
 }
 
+/// The annotations of the manifest.
+fn annotations(
+    state: &State,
+    base: Option<&Image>,
+    wish: &Commit,
+    created: String,
+) -> BTreeMap<String, String> {
+    let mut all = state.annotations.clone();
+    let mut say = |key: &str, value: String| all.insert(format!("org.opencontainers.image.{key}"), value);
+    if wish.created_annotation {
+        say("created", created);
+    }
+    if let Some(base) = base {
+        say("base.name", state.image.clone());
+        say("base.digest", base.descriptor().digest.to_string());
+    }
+    all.retain(|key, _| !wish.unset_annotations.contains(key));
+    all.extend(wish.annotations.clone());
+    all
+}
+
 /// The documents. Pure.
 pub(super) fn assemble(
     state: &State,
@@ -223,7 +247,7 @@ pub(super) fn assemble(
     if wish.omit_history {
         config.history.clear();
     }
-    config.created = Some(created);
+    config.created = Some(created.clone());
     config.rootfs = RootFs { diff_ids, ..RootFs::default() };
     config.config.labels.extend(wish.labels.clone());
     for name in &wish.unset_env {
@@ -245,15 +269,7 @@ pub(super) fn assemble(
     let mut manifest =
         Manifest::new(manifest_type.clone(), config.descriptor().clone(), descriptors);
     if !docker {
-        manifest.annotations.clone_from(&state.annotations);
-        manifest.annotations.retain(|key, _| !wish.unset_annotations.contains(key));
-        manifest.annotations.extend(wish.annotations.clone());
-        if let Some(base) = base {
-            let (name, digest) = ("org.opencontainers.image.base.name", base.descriptor().digest);
-            manifest.annotations.insert(name.to_owned(), state.image.clone());
-            let key = "org.opencontainers.image.base.digest";
-            manifest.annotations.insert(key.to_owned(), digest.to_string());
-        }
+        manifest.annotations = annotations(state, base, wish, created);
     }
     let manifest = Document::write(manifest_type, manifest);
     Image::new(manifest, config)

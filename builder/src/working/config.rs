@@ -13,6 +13,8 @@ use crate::Env;
 pub struct ConfigChanges {
     /// Annotations of the manifest: `KEY=VALUE`.
     pub annotation: Vec<String>,
+    /// Annotations that are removed.
+    pub unsetannotation: Vec<String>,
     /// Sets the CPU architecture.
     pub arch: Option<String>,
     /// Sets the author.
@@ -171,6 +173,7 @@ impl ConfigChanges {
     /// What is not about running it.
     fn about(&self, state: &mut State) -> Result<(), ConfigError> {
         edits::pairs(&mut state.annotations, &self.annotation).map_err(of("annotation"))?;
+        state.annotations.retain(|key, _| !self.unsetannotation.contains(key));
         replace(&mut state.created_by, self.created_by.as_ref());
         replace(&mut state.history_comment, self.history_comment.as_ref());
         replace(&mut state.comment, self.comment.as_ref());

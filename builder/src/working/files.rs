@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use dockerfile::Ignore;
-use dockerfile::glob::is_pattern;
 use image::{Digest, Platform};
 use layers::Root;
 use task::Task;
@@ -22,7 +21,6 @@ use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
 use crate::sources::DOWNLOAD_LIMIT;
 use crate::step::copy::{Placing, Remote, prepare};
-use crate::step::select::select;
 use crate::{Env, Error, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
@@ -66,6 +64,8 @@ pub struct Files {
     pub link: bool,
     /// The time of all files, seconds since 1970.
     pub timestamp: Option<i64>,
+    /// Whether a pattern may match nothing.
+    pub empty_patterns: bool,
     /// Whether the history tells of it.
     pub history: bool,
 }
@@ -147,19 +147,11 @@ pub async fn copy(
             sources.push(CopySource::Path(path.trim_start_matches('/').to_owned()));
         }
     }
-    let text = files.destination.as_str();
-    let mut destination = clean(&working.state.config.config.working_dir, text);
-    let several = files.paths.len() > 1;
-    let directory =
-        several || text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
-    if directory && !destination.ends_with('/') {
-        destination.push('/');
-    }
     let op = CopyOp {
         add: files.add,
         from: From::Context(String::new()),
         sources,
-        destination,
+        destination: destination(working, files),
         chown: files.chown.clone(),
         chmod: files.chmod.clone(),
         exclude: files.exclude.clone(),
@@ -168,6 +160,7 @@ pub async fn copy(
         unpack: None,
         checksum: None,
         keep_git_dir: None,
+        strict: !files.empty_patterns,
     };
     let (store, threads, owned) = (env.store.clone(), env.threads, Arc::clone(task));
     let root = working.root()?;
@@ -176,7 +169,6 @@ pub async fn copy(
     let timestamp = files.timestamp;
     let git = files.git.surroundings();
     let (digest, directories) = bridge::blocking(move || {
-        each_matches(&op, &tree)?;
         let mut selection = prepare(&op, &tree, &downloads, &store)?;
         let mut key = KeyBuilder::new("working-copy");
         selection.digest(threads, &mut key, &owned)?;
@@ -207,17 +199,17 @@ pub async fn copy(
     Ok(digest)
 }
 
-/// Every pattern matches something, as buildah has it.
-fn each_matches(op: &CopyOp, tree: &Tree) -> Result<()> {
-    for source in &op.sources {
-        if let CopySource::Path(path) = source
-            && is_pattern(path)
-            && select(tree, path, op.parents)?.is_empty()
-        {
-            return Err(Error::NoMatch { pattern: path.clone(), place: tree.name.clone() });
-        }
+/// Where to, from the root; a slash at the end makes it a directory.
+fn destination(working: &Working, files: &Files) -> String {
+    let text = files.destination.as_str();
+    let mut destination = clean(&working.state.config.config.working_dir, text);
+    let several = files.paths.len() > 1;
+    let directory =
+        several || text.is_empty() || text == "." || text.ends_with('/') || text.ends_with("/.");
+    if directory && !destination.ends_with('/') {
+        destination.push('/');
     }
-    Ok(())
+    destination
 }
 
 /// Where the paths are looked up.

@@ -101,6 +101,8 @@ pub struct Wish {
     pub id: String,
     /// Its name; without one it is called after the image.
     pub name: Option<String>,
+    /// What follows the image in that name; `working-container` if it is not given.
+    pub suffix: Option<String>,
     /// What it is for.
     pub platform: Platform,
     /// When to pull the image.
@@ -118,7 +120,7 @@ pub struct Wish {
 pub async fn create(wish: &Wish, env: &Env, task: &Task) -> Result<Working> {
     let task = Arc::new(task.child(format!("from {}", wish.image)));
     let mut state = State { docker: wish.docker, spec: wish.spec.clone(), ..State::default() };
-    let mut word = "working-container".to_owned();
+    let mut word = wish.suffix.clone().unwrap_or_else(|| "working-container".to_owned());
     let (mut image, mut snapshot) = (None, None);
     if wish.image == "scratch" {
         state.config.architecture.clone_from(&wish.platform.architecture);
@@ -191,6 +193,9 @@ fn keep(store: &Store, image: &Image) -> Result<()> {
 
 /// What containers made from an image are called: the last part of its name.
 fn called(image: &str) -> String {
+    if let Ok(id) = image.parse::<image::Digest>() {
+        return id.hex().chars().take(12).collect();
+    }
     let last = match image.parse::<Reference>() {
         Ok(reference) => reference.repository.path().rsplit('/').next().map(str::to_owned),
         Err(_) => image.rsplit('/').next().map(str::to_owned),

@@ -79,6 +79,7 @@ impl Runnable for Info {
                     &containers::info_of_engines(value, env!("CARGO_PKG_VERSION"))
                 )?
             ),
+            None if Dialect::spoken().informs_in_json() => outln!("{value:#}"),
             None => {
                 for (section, fields) in value.as_object().into_iter().flatten() {
                     outln!("{section}:");

@@ -107,6 +107,8 @@ impl ArtifactFlags {
             artifact_type: self.artifact_type.clone(),
             annotations,
             config: self.config.as_ref().map(|text| file_and_type(text, config)),
+            empty_config: None,
+            untitled: false,
             files: self.files.iter().map(file).collect(),
         };
         Ok(parts.overlay(nothing, subject)?)

@@ -68,6 +68,12 @@ impl Runnable for Images {
             images.retain(|image| filter.passes(image));
         }
         let rows = self.rows(&images);
+        if let Some(name) = self.name.as_deref().filter(|_| rows.is_empty())
+            && Dialect::spoken().misses_images()
+            && self.filter.is_empty()
+        {
+            return Err(lookup::missing(name));
+        }
         if self.json {
             let mut shown: Vec<&StoredImage> = rows.iter().map(|row| row.image).collect();
             shown.dedup_by_key(|image| image.digest);
@@ -153,7 +159,7 @@ fn buildah_json(image: &StoredImage) -> Value {
         "id": image.image.id().hex(), "names": image.names, "digest": image.digest,
         "createdat": ago(image.created_text()), "size": progress::bytes(image.image.size()),
         "created": created.map_or(0, jiff::Timestamp::as_second),
-        "createdatraw": image.created_text(), "readonly": false,
+        "createdatraw": image.created_text(), "readonly": false, "history": image.names,
     })
 }
 

@@ -108,7 +108,7 @@ pub(crate) struct Inspect {
     #[arg(short, long)]
     size: bool,
     /// Look for objects of this type only
-    #[arg(short, long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest", "network", "volume"])]
+    #[arg(short = 't', long = "type", value_name = "TYPE", value_parser = ["image", "container", "manifest", "network", "volume"])]
     kind: Option<String>,
     /// Format the output with a Go template, or json
     #[arg(short, long, value_name = "TEMPLATE")]
@@ -167,7 +167,11 @@ impl Inspect {
         }
         let (_, image) = lookup::image(store, name, &Platform::host())?;
         let template = self.format.as_deref().is_some_and(|format| format != "json");
-        Ok(builder::image_document(store, &image, TOOL, template)?)
+        let mut document = builder::image_document(store, &image, TOOL, template)?;
+        if Dialect::spoken().shows_config_as_text() {
+            document["Config"] = String::from_utf8_lossy(image.config().bytes()).into();
+        }
+        Ok(document)
     }
 }
 
@@ -185,6 +189,10 @@ impl Inspect {
 
 /// The document of a volume or network; `None` where there is neither.
 fn volume_or_network(app: &App, name: &str) -> Result<Option<Value>, Failure> {
+    // The name of neither has these.
+    if name.contains(['/', ':', '@']) {
+        return Ok(None);
+    }
     for find in [super::volume::document, super::network::document] {
         match find(app, name) {
             Err(failure) if failure.kind == Kind::NotFound => {}

@@ -19,10 +19,13 @@ pub(crate) fn find(store: &Store, text: &str) -> Result<Option<FoundImage>, Fail
 /// # Errors
 /// It is not there.
 pub(crate) fn require(store: &Store, text: &str) -> Result<FoundImage, Failure> {
-    find(store, text)?.ok_or_else(|| {
-        Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
-            .hint(format!("`rbuild images` lists the images; `rbuild pull {text}` fetches it"))
-    })
+    find(store, text)?.ok_or_else(|| missing(text))
+}
+
+/// There is no such image.
+pub(crate) fn missing(text: &str) -> Failure {
+    Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
+        .hint(format!("`rbuild images` lists the images; `rbuild pull {text}` fetches it"))
 }
 
 /// The image for a platform that a text names.

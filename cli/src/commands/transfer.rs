@@ -78,7 +78,7 @@ impl Runnable for Pull {
             let options =
                 CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
             let (name, root) = place::first_there(&from, |from| {
-                let name = from.store_name()?;
+                let name = own_name_of(app, from)?;
                 observed(&format!("pull {text}"), progress, |task| {
                     let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());
@@ -120,7 +120,12 @@ impl Pull {
             Some(found) => found,
             None => lookup::require(app.store()?, text)?,
         };
-        let id = app.store()?.image(&found.descriptor, platform)?.id();
+        let image = app.store()?.image(&found.descriptor, platform)?;
+        // That of another platform is not the one that is asked for.
+        if self.when == When::Missing && image.platform().serves(platform).is_none() {
+            return Ok(None);
+        }
+        let id = image.id();
         Ok(Some(Dialect::spoken().pulled(found.name.as_deref().unwrap_or(text), id)))
     }
 
@@ -220,7 +225,7 @@ impl Runnable for Push {
                 FormatName::Oci => Format::Oci,
                 FormatName::V2s2 => Format::Docker,
             }),
-            recompress: self.compress.recompress(&app.conf)?,
+            recompress: self.compress.recompress(&app.conf, &to)?,
             gzip_index: self.compress.gzip_index,
             signatures: !self.remove_signatures,
             attempts: self.retry.attempts(),
@@ -246,6 +251,20 @@ impl Runnable for Push {
         }
         Ok(0)
     }
+}
+
+/// The name that an image from there gets in the store.
+fn own_name_of(app: &App, from: &Location) -> Result<String, Failure> {
+    let (Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only)) = from
+    else {
+        return Ok(from.store_name()?);
+    };
+    if !Dialect::spoken().names_by_content() {
+        return Ok(from.store_name()?);
+    }
+    let access = Access::new(app, options::Reach::default());
+    let first = access.images_in(path)?.into_iter().next();
+    first.map_or_else(|| Ok(from.store_name()?), |(_, name)| Ok(name))
 }
 
 pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {

@@ -64,7 +64,7 @@ fn one(text: &str) -> Result<One, SyntaxError> {
         "" | "default" => return Ok(One::Unsaid),
         "none" => return Ok(One::Mode(Network::None, None)),
         "host" => return Ok(One::Mode(Network::Host, None)),
-        "private" | "pasta" | "slirp4netns" => return named("private", ""),
+        "private" | "container" | "pasta" | "slirp4netns" => return named("private", ""),
         _ => {}
     }
     // As docker writes it: name=NETWORK,alias=NAME,…
@@ -86,7 +86,7 @@ fn one(text: &str) -> Result<One, SyntaxError> {
             Ok(One::Named(Membership { network: format!("{}{name}", network::CNI), ..member }))
         }
         ("cni", _) => Err(SyntaxError::new("expected cni:NAME")),
-        ("container" | "ns", _) => Err(SyntaxError::new("expected container:NAME or ns:/PATH")),
+        ("ns", _) | ("container", "") => Err(SyntaxError::new("expected container:NAME or ns:/PATH")),
         ("pasta" | "slirp4netns" | "private" | "none" | "host", _) => {
             Err(SyntaxError::new("it has no options").hinting(
                 "private networks need none: ports are published, and the host NAME:host-gateway \

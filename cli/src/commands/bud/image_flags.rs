@@ -49,9 +49,9 @@ pub(crate) struct ImageFlags {
     /// Inherit the annotations of the base image (default: only with --compat buildah)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     inherit_annotations: Option<bool>,
-    /// Add the annotation org.opencontainers.image.created
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = false, default_missing_value = "true", action = ArgAction::Set)]
-    created_annotation: bool,
+    /// Add the annotation org.opencontainers.image.created (default: only with --compat buildah)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    created_annotation: Option<bool>,
     /// Use these media types for the image
     #[arg(long, value_enum, default_value = "oci", env = "BUILDAH_FORMAT", hide_env = true)]
     format: FormatName,
@@ -155,7 +155,7 @@ impl ImageFlags {
                 labels: self.inherit_labels,
                 annotations: self.inherit_annotations.unwrap_or(dialect.names_base()),
                 names_base: dialect.names_base(),
-                created: self.created_annotation,
+                created: self.created_annotation.unwrap_or(dialect.names_base()),
             },
             force_compression: self.force_compression,
             keep_times: !self.rewrite_timestamp,

@@ -1,131 +1,17 @@
 //! Entries of a manifest list: images from the store or elsewhere, and their annotations.
 
-use clap::Args;
-use image::{Descriptor, Platform};
-use options::place::local_name;
-use options::place::location;
+use image::Descriptor;
+use options::list::{ArtifactFlags, EntryFlags};
+use options::place::{local_name, location, transported};
 use options::progress::Progress;
-use options::{Failure, Reach, flags};
-use transport::at::StoreImage;
-use transport::{CopyOptions, Location, Select};
+use options::{Failure, Reach};
+use transport::at::{Memory, StoreImage};
+use transport::{CopyOptions, Location, Open, Select};
 
 use super::{find, update};
 use crate::app::{App, observed};
 use crate::commands::lookup;
 use crate::commands::place::{self, Access};
-
-/// What the list states about an image, in place of the image's own values.
-#[derive(Debug, Clone, Default, Args)]
-pub(crate) struct EntryFlags {
-    /// Add an annotation to the entry of the image
-    #[arg(long, value_name = "KEY=VALUE")]
-    pub annotation: Vec<String>,
-    /// Set the operating system
-    #[arg(long, value_name = "OS")]
-    pub os: Option<String>,
-    /// Set the architecture
-    #[arg(long, value_name = "ARCH")]
-    pub arch: Option<String>,
-    /// Set the variant of the architecture
-    #[arg(long, value_name = "VARIANT")]
-    pub variant: Option<String>,
-    /// Set the version of the operating system
-    #[arg(long, value_name = "VERSION")]
-    pub os_version: Option<String>,
-    /// Set the required features of the operating system
-    #[arg(long, value_name = "FEATURE,…", value_delimiter = ',')]
-    pub os_features: Vec<String>,
-    /// Not supported: the OCI image index has no such field
-    #[arg(long, value_name = "FEATURE,…", hide = true)]
-    pub features: Vec<String>,
-}
-
-impl EntryFlags {
-    /// Refuses what cannot be kept.
-    ///
-    /// # Errors
-    /// `--features` is given; an annotation is malformed.
-    pub(crate) fn check(&self) -> Result<(), Failure> {
-        if !self.features.is_empty() {
-            return Err(Failure::usage(
-                "--features is not supported: the OCI image index has no such field",
-            )
-            .hint("--os-features is kept"));
-        }
-        annotations(&self.annotation).map(drop)
-    }
-
-    /// Whether anything is said at all.
-    pub(crate) fn says_anything(&self) -> bool {
-        self.platform(None).is_some() || !self.annotation.is_empty()
-    }
-
-    /// The platform with what the flags say laid over it.
-    fn platform(&self, own: Option<Platform>) -> Option<Platform> {
-        let silent = self.os.is_none()
-            && self.arch.is_none()
-            && self.variant.is_none()
-            && self.os_version.is_none()
-            && self.os_features.is_empty();
-        if silent {
-            return own;
-        }
-        let mut platform = own.unwrap_or_else(|| Platform {
-            architecture: String::new(),
-            os: String::new(),
-            os_version: None,
-            os_features: Vec::new(),
-            variant: None,
-        });
-        if let Some(os) = &self.os {
-            platform.os.clone_from(os);
-        }
-        if let Some(architecture) = &self.arch {
-            platform.architecture.clone_from(architecture);
-        }
-        if let Some(variant) = &self.variant {
-            platform.variant = Some(variant.clone()).filter(|variant| !variant.is_empty());
-        }
-        if let Some(version) = &self.os_version {
-            platform.os_version = Some(version.clone()).filter(|version| !version.is_empty());
-        }
-        if !self.os_features.is_empty() {
-            platform.os_features.clone_from(&self.os_features);
-        }
-        Some(platform)
-    }
-
-    /// The requested image of an index.
-    fn wanted(&self) -> Platform {
-        let os = self.os.as_deref().unwrap_or(std::env::consts::OS);
-        let architecture = self.arch.as_deref().unwrap_or(std::env::consts::ARCH);
-        Platform::new(os, architecture, self.variant.as_deref())
-    }
-
-    /// Says it of an entry.
-    ///
-    /// # Errors
-    /// An annotation is malformed.
-    pub(crate) fn describe(&self, entry: &mut Descriptor) -> Result<(), Failure> {
-        entry.platform = self.platform(entry.platform.take());
-        entry.annotations.extend(annotations(&self.annotation)?);
-        Ok(())
-    }
-}
-
-/// `KEY=VALUE` pairs, each with a key.
-///
-/// # Errors
-/// One has none.
-pub(crate) fn annotations(texts: &[String]) -> Result<Vec<(String, String)>, Failure> {
-    let pair = |text: &String| match flags::pair(text) {
-        (key, _) if key.is_empty() || !text.contains('=') => {
-            Err(Failure::usage(format!("--annotation {text:?}: expected KEY=VALUE")))
-        }
-        pair => Ok(pair),
-    };
-    texts.iter().map(pair).collect()
-}
 
 /// The entries that an image makes, all of it in the store then.
 ///
@@ -139,7 +25,7 @@ pub(crate) fn entries(
     reach: Reach,
 ) -> Result<Vec<Descriptor>, Failure> {
     let store = app.store()?;
-    let named = text.parse::<Location>().ok();
+    let named = transported(text).ok();
     let root = match named {
         None => match lookup::find(store, text)? {
             Some(found) => found.descriptor,
@@ -189,7 +75,7 @@ pub(crate) fn add(
     all: bool,
     flags: &EntryFlags,
     reach: &Reach,
-) -> Result<Descriptor, Failure> {
+) -> Result<(Descriptor, Vec<Descriptor>), Failure> {
     let store = app.store()?;
     // What is fetched is pinned until the list keeps it.
     let _lease = store.lease()?;
@@ -199,10 +85,7 @@ pub(crate) fn add(
     for image in images {
         added.extend(entries(app, image, all, flags, reach.clone())?);
     }
-    let root = update(store, name, |index| {
-        added.iter().cloned().for_each(|entry| index.put(entry));
-        Ok(())
-    })?;
+    let root = put(app, name, &added)?;
     for published in store.published()? {
         let digest = published.descriptor.digest;
         // Fetched for this list: it needs no place of its own among the images.
@@ -210,7 +93,43 @@ pub(crate) fn add(
             store.forget(digest, None)?;
         }
     }
-    Ok(root)
+    Ok((root, added))
+}
+
+/// Makes an artifact of files in the store; gives its entry for a list.
+///
+/// # Errors
+/// A file cannot be read; there is no such subject.
+pub(crate) fn artifact(
+    app: &App,
+    flags: &ArtifactFlags,
+    files: &[String],
+    reach: Reach,
+) -> Result<Descriptor, Failure> {
+    let subject = match &flags.artifact_subject {
+        None => None,
+        Some(image) => entries(app, image, false, &EntryFlags::default(), reach)?.pop(),
+    };
+    let parts = flags.parts(files)?;
+    observed("add artifact", Progress::Auto, |task| {
+        let nothing = Memory::new().image("none");
+        let made = parts.overlay(&nothing, subject.as_ref())?;
+        let sink = StoreImage::new(app.store()?, None);
+        let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
+        let root = app.wait(transport::copy(&made, &sink, &Open, &options, task))??;
+        Ok(Descriptor { artifact_type: flags.artifact_type.clone(), ..root.bare() })
+    })
+}
+
+/// Puts entries that are in the store into a list.
+///
+/// # Errors
+/// There is no such list.
+pub(crate) fn put(app: &App, name: &str, added: &[Descriptor]) -> Result<Descriptor, Failure> {
+    update(app.store()?, name, |index| {
+        added.iter().cloned().for_each(|entry| index.put(entry));
+        Ok(())
+    })
 }
 
 /// Puts an image of the store into a list, which is made if there is none.

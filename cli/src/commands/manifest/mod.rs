@@ -5,15 +5,16 @@ mod push;
 
 use clap::{Args, Subcommand};
 use image::{Descriptor, Digest, Index, Node};
+use options::list::{ArtifactFlags, EntryFlags};
 use options::place::{local_name, location};
 use options::registry::RegistryFlags;
-use options::{Dialect, Failure};
+use options::{Dialect, Failure, flags};
 use store::{ManifestList, Store};
 use task::Kind;
 use transport::Location;
 
 pub(crate) use self::entry::add_to_list;
-use self::entry::{EntryFlags, add};
+use self::entry::add;
 use self::push::Push;
 use super::lookup;
 use super::place::Access;
@@ -82,9 +83,12 @@ pub(crate) fn document(store: &Store, text: &str) -> Result<serde_json::Value, F
 /// Make a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Add to an existing list of this name
-    #[arg(short, long)]
+    /// Add to an existing list of this name; an image of this name becomes its first entry
+    #[arg(short, long, conflicts_with = "replace")]
     amend: bool,
+    /// Take the name from the list or image that has it
+    #[arg(long)]
+    replace: bool,
     /// Add all images of an image that is itself a list
     #[arg(long)]
     all: bool,
@@ -102,12 +106,11 @@ pub(crate) struct Create {
 impl Create {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let store = app.store()?;
-        let annotations = entry::annotations(&self.annotation)?;
+        let annotations = flags::annotations(&self.annotation)?;
         let name = local_name(&self.list)?.to_string();
         let made = store.create_manifest_list(&name)?;
-        if !made && !self.amend {
-            return Err(Failure::new(Kind::Refused, format!("the name {name} is taken"))
-                .hint("--amend adds to the list of this name"));
+        if !made {
+            self.take_over(store, &name)?;
         }
         let filled = || {
             if !annotations.is_empty() {
@@ -118,7 +121,7 @@ impl Create {
             }
             let flags = EntryFlags::default();
             let reach = self.registry.reach()?;
-            add(app, &name, &self.images, self.all, &flags, &reach)
+            Ok(add(app, &name, &self.images, self.all, &flags, &reach)?.0)
         };
         match filled() {
             Ok(root) => {
@@ -136,6 +139,30 @@ impl Create {
     }
 }
 
+impl Create {
+    /// Makes what has the name a list, as the flags say.
+    fn take_over(&self, store: &Store, name: &str) -> Result<(), Failure> {
+        let taken = || Failure::new(Kind::Refused, format!("the name {name} is already in use"));
+        if !self.amend && !self.replace {
+            return Err(taken().hint(
+                "--amend adds to the list of this name, --replace takes the name from it",
+            ));
+        }
+        let Some(before) = store.resolve(name)? else { return Err(taken()) };
+        if self.amend && before.media_type.is_index() {
+            return Ok(());
+        }
+        let entries = match self.amend {
+            true => vec![store.list_entry(before.bare())?],
+            false => Vec::new(),
+        };
+        match store.replace_by_manifest_list(name, &before, entries)? {
+            true => Ok(()),
+            false => Err(taken().hint("another process has changed it: try again")),
+        }
+    }
+}
+
 /// Add images to a manifest list
 #[derive(Debug, Args)]
 pub(crate) struct Add {
@@ -145,10 +172,12 @@ pub(crate) struct Add {
     #[command(flatten)]
     entry: EntryFlags,
     #[command(flatten)]
+    artifact: ArtifactFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
     /// The list
     list: String,
-    /// The images: in the store, on a registry, or transport:…
+    /// The images: in the store, on a registry, or transport:…; with --artifact files
     #[arg(required = true)]
     images: Vec<String>,
 }
@@ -158,9 +187,24 @@ impl Add {
         self.entry.check()?;
         require(app.store()?, &self.list)?;
         let reach = self.registry.reach()?;
-        let root = add(app, &self.list, &self.images, self.all, &self.entry, &reach)?;
-        outln!("{}", root.digest.hex());
+        if self.artifact.artifact {
+            let mut made = entry::artifact(app, &self.artifact, &self.images, reach)?;
+            self.entry.describe(&mut made)?;
+            let root = entry::put(app, &self.list, &[made.clone()])?;
+            told(&root, &[made]);
+            return Ok(0);
+        }
+        let (root, added) = add(app, &self.list, &self.images, self.all, &self.entry, &reach)?;
+        told(&root, &added);
         Ok(0)
+    }
+}
+
+/// Prints the id of the list; as buildah with the digest of the last entry it got.
+fn told(list: &Descriptor, added: &[Descriptor]) {
+    match added.last().filter(|_| Dialect::spoken().tells_entries()) {
+        Some(entry) => outln!("{}: {}", list.digest.hex(), entry.digest),
+        None => outln!("{}", list.digest.hex()),
     }
 }
 
@@ -186,7 +230,7 @@ impl Annotate {
             return Err(Failure::usage("there is nothing to annotate: give --annotation or --os"));
         }
         let store = app.store()?;
-        let annotations = entry::annotations(&self.entry.annotation)?;
+        let annotations = flags::annotations(&self.entry.annotation)?;
         let about_index = self.index && self.image.is_none();
         if about_index && self.entry.annotation.is_empty() {
             return Err(Failure::usage("a list itself takes only --annotation"));

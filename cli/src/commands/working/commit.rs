@@ -3,17 +3,17 @@
 use std::path::{Path, PathBuf};
 
 use builder::working;
-use clap::{ArgAction, Args};
-use image::{Encoding, Reference};
-use layers::Compression;
+use clap::Args;
+use image::Reference;
 use options::buildah::is_docker;
+use options::commit::{CommitCompression, Times};
 use options::ends::RetryFlags;
 use options::environment::read_bounded;
-use options::place::{local_name, location};
+use options::place::{local_name, location, transported};
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use options::sign_copy::{SignFlags, Signer};
-use options::{Failure, environment, flags};
+use options::{Dialect, Failure, environment, flags};
 use serde_json::{Value, json};
 use task::{Kind, Task};
 use transport::{CopyOptions, Location, Select};
@@ -33,17 +33,8 @@ pub(crate) struct Commit {
     /// Use these media types: oci or docker (default: as given to `from`)
     #[arg(short, long, value_name = "FORMAT")]
     format: Option<String>,
-    /// Set every time in the image, in seconds since 1970 (default: $SOURCE_DATE_EPOCH)
-    #[arg(
-        long,
-        visible_alias = "source-date-epoch",
-        value_name = "SECONDS",
-        allow_negative_numbers = true
-    )]
-    timestamp: Option<i64>,
-    /// Same as --timestamp 0
-    #[arg(long, hide = true, conflicts_with = "timestamp")]
-    omit_timestamp: bool,
+    #[command(flatten)]
+    times: Times,
     /// Omit the history
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     omit_history: Option<bool>,
@@ -56,9 +47,8 @@ pub(crate) struct Commit {
     /// Add the image to this manifest list; create it if missing
     #[arg(long, value_name = "LIST")]
     manifest: Option<String>,
-    /// Do not compress the layer (default: gzip)
-    #[arg(short = 'D', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
-    disable_compression: Option<bool>,
+    #[command(flatten)]
+    compress: CommitCompression,
     /// Add an annotation to the manifest
     #[arg(long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
@@ -80,9 +70,9 @@ pub(crate) struct Commit {
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
-    /// Let --timestamp also limit the times of files in the layer
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_value_t = true, default_missing_value = "true", action = ArgAction::Set)]
-    rewrite_timestamp: bool,
+    /// Add the annotation org.opencontainers.image.created (default: only as buildah)
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
+    created_annotation: Option<bool>,
     /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME")]
     unsetenv: Vec<String>,
@@ -122,15 +112,12 @@ impl Runnable for Commit {
     fn run(self, app: &App) -> Result<u8, Failure> {
         self.refuse()?;
         let (names, elsewhere) = self.destination()?;
-        let epoch = match (self.omit_timestamp, self.timestamp) {
-            (true, _) => Some(0),
-            (false, Some(seconds)) => Some(seconds),
-            (false, None) => source_date_epoch()?,
-        };
-        let encoding = match self.disable_compression {
-            Some(true) => Encoding::Plain,
-            _ => Encoding::Gzip,
-        };
+        let (epoch, keep_times) = self.times.resolve()?;
+        let recompress = self.compress.recompress(
+            app.conf.paths.containers_conf()?.engine,
+            elsewhere.as_ref(),
+            app.conf.settings.room(),
+        )?;
         let signer = self.signer(app, elsewhere.as_ref())?;
         let identity = ("io.rbuild.version".to_owned(), env!("CARGO_PKG_VERSION").to_owned());
         let wish = working::Commit {
@@ -138,7 +125,7 @@ impl Runnable for Commit {
             docker: is_docker(self.format.as_deref())?,
             epoch,
             omit_history: self.omit_history.unwrap_or(false),
-            compression: Compression { encoding, level: None },
+            compression: self.compress.own(),
             annotations: self.annotation.iter().map(|text| flags::pair(text)).collect(),
             labels: {
                 let own = self.identity_label.unwrap_or(false).then_some(identity);
@@ -148,7 +135,10 @@ impl Runnable for Commit {
             unset_annotations: self.unsetannotation.clone(),
             changes: self.change.clone(),
             config: self.config.as_deref().map(document).transpose()?,
-            keep_times: !self.rewrite_timestamp,
+            keep_times,
+            created_annotation: self
+                .created_annotation
+                .unwrap_or_else(|| Dialect::spoken().names_base()),
             add_files: added(&self.add_file)?,
             unset_env: self.unsetenv.clone(),
             names,
@@ -163,6 +153,7 @@ impl Runnable for Commit {
                 let from = Location::Store(image.descriptor().digest.to_string());
                 let options = CopyOptions {
                     select: Select::All,
+                    recompress: recompress.clone(),
                     attempts: self.retry.attempts(),
                     ..CopyOptions::default()
                 };
@@ -249,7 +240,7 @@ impl Commit {
     /// The names in the store, and where else the image goes.
     fn destination(&self) -> Result<(Vec<Reference>, Option<Location>), Failure> {
         let Some(text) = &self.image else { return Ok((Vec::new(), None)) };
-        match text.parse::<Location>() {
+        match transported(text) {
             Ok(Location::Store(name)) => Ok((vec![local_name(&name)?], None)),
             Ok(_) => Ok((Vec::new(), Some(location(text, "")?))),
             Err(_) => Ok((vec![local_name(text)?], None)),
@@ -279,13 +270,4 @@ fn document(file: &Path) -> Result<Value, Failure> {
     serde_json::from_slice(&bytes).map_err(|error| {
         Failure::new(Kind::Invalid, format!("reading {}: {error}", file.display()))
     })
-}
-
-fn source_date_epoch() -> Result<Option<i64>, Failure> {
-    match std::env::var("SOURCE_DATE_EPOCH") {
-        Ok(text) if !text.is_empty() => text.parse().map(Some).map_err(|_| {
-            Failure::usage(format!("SOURCE_DATE_EPOCH is {text:?}, not a number of seconds"))
-        }),
-        _ => Ok(None),
-    }
 }

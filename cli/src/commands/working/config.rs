@@ -23,6 +23,9 @@ pub(crate) struct Config {
     /// Add an annotation to the manifest
     #[arg(short, long, value_name = "KEY=VALUE", allow_hyphen_values = true)]
     annotation: Vec<String>,
+    /// Remove an annotation
+    #[arg(long, value_name = "KEY")]
+    unsetannotation: Vec<String>,
     /// Set the CPU architecture
     #[arg(long, value_name = "ARCH")]
     arch: Option<String>,
@@ -157,6 +160,7 @@ impl Config {
         }
         changes! {
             annotation,
+            unsetannotation,
             arch,
             author,
             cmd,

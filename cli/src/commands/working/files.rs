@@ -6,12 +6,13 @@ use std::sync::Arc;
 use builder::plan::Chmod;
 use builder::working::{self, Files, GitAccess, Source, Working};
 use builder::{Agent, GitUrl, SourceFile};
-use clap::Args;
+use clap::{ArgAction, Args};
+use dockerfile::glob::is_pattern;
 use options::buildah::{HistoryFlag, wants_history};
 use options::ends::RetryFlags;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
-use options::{Failure, environment};
+use options::{Dialect, Failure, environment};
 
 use super::from::PullFlags;
 use super::{env, locked};
@@ -89,6 +90,12 @@ struct FileFlags {
     /// Omit matching paths
     #[arg(long, value_name = "PATTERN")]
     exclude: Vec<String>,
+    /// Expand patterns such as *.txt; false refuses them
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = true, action = ArgAction::Set)]
+    allow_wildcard: bool,
+    /// Accept patterns that match nothing
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", default_value_t = false, action = ArgAction::Set)]
+    allow_empty_wildcard: bool,
     /// Keep parent directories below the destination
     #[arg(long)]
     parents: bool,
@@ -136,8 +143,14 @@ impl FileFlags {
         if self.checksum.is_some() && !matches!(paths, [one] if is_url(one)) {
             return Err(Failure::usage("--checksum needs exactly one URL"));
         }
+        if !self.allow_wildcard
+            && let Some(pattern) = paths.iter().find(|path| !is_url(path) && is_pattern(path))
+        {
+            return Err(Failure::usage(format!("{pattern:?} is a pattern: wildcards are not allowed"))
+                .hint("leave out --allow-wildcard=false"));
+        }
         let source = self.source(app)?;
-        let paths = paths.iter().map(|path| match &source {
+        let found = paths.iter().map(|path| match &source {
             Source::Host if !is_url(path) => absolute(path),
             // A path of the machine that is below the directory is meant so.
             Source::Directory(directory, _) => {
@@ -146,11 +159,11 @@ impl FileFlags {
             }
             _ => Ok(path.clone()),
         });
-        let paths = paths.collect::<Result<_, Failure>>()?;
+        let found = found.collect::<Result<_, Failure>>()?;
         let files = Files {
             add,
             source,
-            paths,
+            paths: found,
             destination: destination.to_owned(),
             chown: self.chown.clone(),
             chmod: chmod.map_err(|why| Failure::usage(format!("--chmod: {why}")))?,
@@ -160,10 +173,13 @@ impl FileFlags {
             git: git.unwrap_or_default(),
             link: self.link.unwrap_or(false),
             timestamp: self.timestamp,
+            empty_patterns: self.allow_empty_wildcard,
             history: wants_history(self.history.add_history),
         };
         let verb = if add { "add" } else { "copy" };
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let local = self.from.is_none() && !paths.iter().any(is_url);
+        let silent = local && Dialect::spoken().copies_silently();
+        let progress = if self.quiet || silent { Progress::Quiet } else { Progress::Auto };
         let digest = observed(verb, progress, |task| {
             let mut working = locked(app.store()?, name, task)?;
             let env = env(app, &self.retry.reach(self.registry.reach()?))?;

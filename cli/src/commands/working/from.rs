@@ -60,6 +60,9 @@ pub(crate) struct From {
     /// Name the container (default: IMAGE-working-container)
     #[arg(long, value_name = "NAME")]
     name: Option<String>,
+    /// Name the container IMAGE-SUFFIX (default: working-container)
+    #[arg(long, value_name = "SUFFIX", conflicts_with = "name")]
+    suffix: Option<String>,
     /// Write the container's id to a file
     #[arg(long, value_name = "FILE")]
     cidfile: Option<PathBuf>,
@@ -93,6 +96,7 @@ impl Runnable for From {
             image: self.image,
             id: task::random_id(),
             name: self.name,
+            suffix: self.suffix,
             platform: self.platform.platform(),
             pull: self.pull.pull()?,
             docker: is_docker(self.format.as_deref())?.unwrap_or(false),
@@ -101,7 +105,7 @@ impl Runnable for From {
         // What is here already is no work to tell of.
         let missing = matches!(wish.pull, Pull::Missing | Pull::Never);
         let found = crate::commands::lookup::find(app.store()?, &wish.image);
-        let here = missing && (wish.image == "scratch" || matches!(found, Ok(Some(_))));
+        let here = wish.image == "scratch" || missing && matches!(found, Ok(Some(_)));
         let progress = if self.quiet || here { Progress::Quiet } else { Progress::Auto };
         let working = observed("from", progress, |task| {
             let env = env(app, &self.retry.reach(self.registry.reach()?))?;
