@@ -20,6 +20,10 @@ impl Names {
         Names { bench: Bench::new() }
     }
 
+    fn command(&self, name: &str) -> Command {
+        self.bench.tool(name)
+    }
+
     /// Runs a line whose first word is the name of a tool.
     #[track_caller]
     fn line(&self, line: &str) -> Ran {
