@@ -124,9 +124,9 @@ fn printf(args: &[gotmpl::Value]) -> Result<gotmpl::Value, gotmpl::TemplateError
     let (mut changed, mut at, mut verb) = (String::new(), 0, false);
     for c in form.chars() {
         let ends = verb && (c.is_ascii_alphabetic() || c == '%');
-        let composite = values.get(at).is_some_and(|value| {
-            matches!(value, gotmpl::Value::List(_) | gotmpl::Value::Map(_))
-        });
+        let composite = values
+            .get(at)
+            .is_some_and(|value| matches!(value, gotmpl::Value::List(_) | gotmpl::Value::Map(_)));
         if ends && c == 'q' && composite {
             values[at] = text(quoted(&values[at]));
             changed.push('s');
@@ -270,10 +270,16 @@ mod tests {
             "Ports": {"80/tcp": {}}, "None": {}});
         let cases = [
             ("{{.Id}}", "x"),
-            ("{{printf \"%q %s %q %5d%%\" .Env .Id .Labels .Size}}", "[\"A=1\" \"B=2\"] x map[\"a\":\"b\"]     7%"),
+            (
+                "{{printf \"%q %s %q %5d%%\" .Env .Id .Labels .Size}}",
+                "[\"A=1\" \"B=2\"] x map[\"a\":\"b\"]     7%",
+            ),
             ("{{index .Env}} {{index .Env 1}} {{index .Labels \"a\"}}", "[A=1 B=2] B=2 b"),
             ("{{printf \"%q\" .Id}}", "\"x\""),
-            ("{{.Ports}} {{json .Ports}} {{printf \"%q\" .None}} {{.None}}", "map[80/tcp:{}] {\"80/tcp\":{}} map[] map[]"),
+            (
+                "{{.Ports}} {{json .Ports}} {{printf \"%q\" .None}} {{.None}}",
+                "map[80/tcp:{}] {\"80/tcp\":{}} map[] map[]",
+            ),
             ("{{ .Size }}\\n", "7\n"),
             ("{{json .Labels}}", r#"{"a":"b"}"#),
             ("{{range .Env}}{{.}};{{end}}", "A=1;B=2;"),

@@ -20,7 +20,12 @@ pub struct Times {
     timestamp: Option<i64>,
     /// Set the time of the image and of its history, in seconds since 1970 (default:
     /// $SOURCE_DATE_EPOCH)
-    #[arg(long, value_name = "SECONDS", allow_negative_numbers = true, conflicts_with = "timestamp")]
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        allow_negative_numbers = true,
+        conflicts_with = "timestamp"
+    )]
     source_date_epoch: Option<i64>,
     /// Same as --timestamp 0
     #[arg(long, hide = true, conflicts_with_all = ["timestamp", "source_date_epoch"])]

@@ -162,8 +162,8 @@ impl PushCompression {
     ) -> Result<Option<Recompress>, Failure> {
         let room = conf.settings.room();
         let conf = conf.paths.containers_conf()?.engine;
-        let plain = self.disable_compression
-            || self.compression_format.is_none() && keeps_plain(Some(to));
+        let plain =
+            self.disable_compression || self.compression_format.is_none() && keeps_plain(Some(to));
         let format = self.compression_format.clone().or(conf.compression_format);
         let format = format.filter(|_| !plain);
         let level = conf.compression_level.filter(|_| format.is_some());

@@ -75,7 +75,8 @@ fn patterns_of_copy_can_be_refused_and_may_match_nothing() {
     let bench = scratch();
     bench.write("some/x.txt", "x");
     let pattern = |name: &str| bench.path().join("some").join(name).display().to_string();
-    let copy = |flag: &str, from: &str| bench.line(&format!("buildah copy -q {flag} c {from} /to/"));
+    let copy =
+        |flag: &str, from: &str| bench.line(&format!("buildah copy -q {flag} c {from} /to/"));
     copy("--allow-wildcard", &pattern("*.txt")).ok();
     let refused = copy("--allow-wildcard=false", &pattern("*.txt")).code(125);
     refused.fails(&["wildcards are not allowed"]);

@@ -109,7 +109,9 @@ fn found(
             Ok(Inputs::given(dockerfile, ignore, Context::Directory(directory)))
         }
         // As buildah: a file of this machine, with files from elsewhere.
-        (Some(file), Some(context)) if Path::new(file).is_absolute() && call.absolute(file).is_file() => {
+        (Some(file), Some(context))
+            if Path::new(file).is_absolute() && call.absolute(file).is_file() =>
+        {
             let (dockerfile, ignore) = read_dockerfile(&call.absolute(file))?;
             Ok(Inputs::given(dockerfile, ignore, context))
         }

@@ -181,7 +181,8 @@ fn annotations(
     created: String,
 ) -> BTreeMap<String, String> {
     let mut all = state.annotations.clone();
-    let mut say = |key: &str, value: String| all.insert(format!("org.opencontainers.image.{key}"), value);
+    let mut say =
+        |key: &str, value: String| all.insert(format!("org.opencontainers.image.{key}"), value);
     if wish.created_annotation {
         say("created", created);
     }

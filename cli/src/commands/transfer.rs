@@ -255,7 +255,8 @@ impl Runnable for Push {
 
 /// The name that an image from there gets in the store.
 fn own_name_of(app: &App, from: &Location) -> Result<String, Failure> {
-    let (Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only)) = from
+    let (Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only)) =
+        from
     else {
         return Ok(from.store_name()?);
     };

@@ -86,7 +86,9 @@ fn one(text: &str) -> Result<One, SyntaxError> {
             Ok(One::Named(Membership { network: format!("{}{name}", network::CNI), ..member }))
         }
         ("cni", _) => Err(SyntaxError::new("expected cni:NAME")),
-        ("ns", _) | ("container", "") => Err(SyntaxError::new("expected container:NAME or ns:/PATH")),
+        ("ns", _) | ("container", "") => {
+            Err(SyntaxError::new("expected container:NAME or ns:/PATH"))
+        }
         ("pasta" | "slirp4netns" | "private" | "none" | "host", _) => {
             Err(SyntaxError::new("it has no options").hinting(
                 "private networks need none: ports are published, and the host NAME:host-gateway \

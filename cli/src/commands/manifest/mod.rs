@@ -13,8 +13,8 @@ use store::{ManifestList, Store};
 use task::Kind;
 use transport::Location;
 
-pub(crate) use self::entry::add_to_list;
 use self::entry::add;
+pub(crate) use self::entry::add_to_list;
 use self::push::Push;
 use super::lookup;
 use super::place::Access;
@@ -144,9 +144,8 @@ impl Create {
     fn take_over(&self, store: &Store, name: &str) -> Result<(), Failure> {
         let taken = || Failure::new(Kind::Refused, format!("the name {name} is already in use"));
         if !self.amend && !self.replace {
-            return Err(taken().hint(
-                "--amend adds to the list of this name, --replace takes the name from it",
-            ));
+            return Err(taken()
+                .hint("--amend adds to the list of this name, --replace takes the name from it"));
         }
         let Some(before) = store.resolve(name)? else { return Err(taken()) };
         if self.amend && before.media_type.is_index() {

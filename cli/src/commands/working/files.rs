@@ -146,8 +146,10 @@ impl FileFlags {
         if !self.allow_wildcard
             && let Some(pattern) = paths.iter().find(|path| !is_url(path) && is_pattern(path))
         {
-            return Err(Failure::usage(format!("{pattern:?} is a pattern: wildcards are not allowed"))
-                .hint("leave out --allow-wildcard=false"));
+            return Err(Failure::usage(format!(
+                "{pattern:?} is a pattern: wildcards are not allowed"
+            ))
+            .hint("leave out --allow-wildcard=false"));
         }
         let source = self.source(app)?;
         let found = paths.iter().map(|path| match &source {
