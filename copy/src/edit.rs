@@ -112,7 +112,12 @@ impl<'a> Draft<'a> {
     pub async fn append(&mut self, archive: File, name: &str, task: &Task) -> Result<LayerInfo> {
         let (room, named) = (self.room.clone(), name.to_owned());
         let child = task.child(format!("layer {name}"));
-        let (file, info) = blocking(move || keep_archive(archive, &named, &room, &child)).await?;
+        let (file, info) = blocking(move || {
+            let kept = keep_archive(archive, &named, &room, &child)?;
+            child.done();
+            Ok::<_, Error>(kept)
+        })
+        .await?;
         let descriptor = self.typed(&info.descriptor);
         self.push(LayerFile { file, descriptor, diff_id: info.diff_id });
         Ok(info)

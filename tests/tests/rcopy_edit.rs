@@ -88,7 +88,8 @@ fn export_append_and_flatten() {
     std::io::Write::write_all(&mut zipped, &upper).unwrap();
     scene.bench.write("upper.tar.gz", zipped.finish().unwrap());
     let append = |file: &str, to: &str| {
-        scene.rcopy(&["append", "-b", "oci:two:app", "-f", file, "-t", to]).ok();
+        let ran = scene.rcopy(&["append", "-b", "oci:two:app", "-f", file, "-t", to]).ok();
+        assert!(!ran.told().contains("FAILED"), "{}", ran.told());
     };
     append("upper.tar.gz", &place("gz"));
     append("upper.tar", "oci:plain:app");
