@@ -22,6 +22,8 @@ use crate::{Dialect, Failure, Reach};
 
 /// Uploads of this size or more resume after an interruption.
 const RESUMABLE: u64 = 64 << 20;
+/// The variable by which OpenShift tells buildah which registries a build may use.
+const SOURCES: &str = "BUILD_REGISTRY_SOURCES";
 
 /// What the options of every command and the files of configuration say together.
 pub struct Configured {
@@ -217,8 +219,12 @@ impl Configured {
     /// What `policy.json` says, if there is one.
     ///
     /// # Errors
-    /// It cannot be read.
+    /// It cannot be read; another policy is asked for, which would be ignored.
     pub fn signature_policy(&self) -> Result<Option<sign::Policy>, Failure> {
+        if std::env::var_os(SOURCES).is_some_and(|text| !text.is_empty()) {
+            return Err(Failure::usage(format!("{SOURCES} is not supported"))
+                .hint("block registries in registries.conf, or reject them in policy.json"));
+        }
         if self.settings.insecure_policy {
             return Ok(None);
         }

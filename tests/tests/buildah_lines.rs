@@ -322,3 +322,17 @@ fn comments_of_a_preprocessed_dockerfile_are_no_errors() {
     bench.write("context/Containerfile.in", "FROM scratch\n#error no\n");
     bench.line(&format!("buildah build -q -f {file} context")).code(125).fails(&["no"]);
 }
+
+#[test]
+fn rules_of_registries_in_the_environment_are_refused_by_name() {
+    let bench = Bench::new();
+    let layout = e2e::image::busybox(&bench.path().join("layout"));
+    let pull = |rules: &str| {
+        let mut command = bench.tool("buildah");
+        command.env("BUILD_REGISTRY_SOURCES", rules);
+        run(command.args(["pull", &format!("oci:{}:busybox", layout.display())]))
+    };
+    let blocked = r#"{"blockedRegistries": ["registry.example"]}"#;
+    pull(blocked).fails(&["BUILD_REGISTRY_SOURCES", "registries.conf", "policy.json"]);
+    pull("").ok();
+}
