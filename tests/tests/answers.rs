@@ -89,7 +89,7 @@ fn templates_have_the_fields_of_the_peers_and_no_others() {
         ("{{.DockerRootDir}}", &store),
         ("{{.Host.Arch}} {{.OSType}}", "amd64 linux"),
         ("{{.store.ImageStore.number}} {{.Store.ImageStore.Number}} {{.Images}}", "1 1 1"),
-        ("{{.host.OCIRuntime}}", "built-in"),
+        ("{{.host.OCIRuntime}}", "rbuild"),
     ] {
         assert_eq!(info(template), expected, "{template}");
     }
