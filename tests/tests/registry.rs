@@ -308,7 +308,7 @@ fn retention_collection_and_scrub_beside_a_server() {
 
     for (arguments, words) in [
         (&["gc"][..], &["no storage is configured"][..]),
-        (&["gc", "--directory", "x", "--grace", "soon"], &["soon", "number with s, m"]),
+        (&["gc", "--directory", "x", "--grace", "soon"], &["soon", "span of time"]),
         (&["retention", "--directory", "x"], &["no retention rules"]),
         (&["check-config", "none.toml"], &["reading none.toml"]),
         (&["serve", "--directory", "x", "--address", "nowhere"], &["listening on nowhere"]),
