@@ -439,7 +439,7 @@ mod tests {
                  [[quota]]\nprefix = \"hub/library\"\nbytes = 1",
                 "hub/library: hub is a cache",
             ),
-            ("[gc]\ngrace = \"soon\"", "\"soon\" is not a number"),
+            ("[gc]\ngrace = \"soon\"", "\"soon\" is not a span of time"),
             ("[gc]\ngrace = \"5s\"", "at least 1m"),
             ("[limits]\nrequests-per-second = 0.0", "above 0"),
             ("webhooks = [\"ftp://x/secret\"]", "\"ftp\": a URL begins with http:// or https://"),

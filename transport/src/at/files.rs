@@ -234,7 +234,9 @@ mod tests {
             assert_eq!(fs::read(good).expect("is there"), b"new");
         }
         // Not written even if it should not be refused: a new file appears at the end only.
-        let system = ["/dev/stdout", "/dev/null", "/proc/self/fd/1"].map(Path::new);
+        let (_reader, writer) = std::io::pipe().expect("a pipe");
+        let descriptor = PathBuf::from(format!("/proc/self/fd/{}", writer.as_raw_fd()));
+        let system = [Path::new("/dev/null"), &descriptor];
         for bad in system.into_iter().chain([pipe.as_path(), end.as_path()]) {
             let refused = NewFile::create(bad);
             assert!(matches!(refused, Err(Error::Malformed { .. })), "{}", bad.display());
