@@ -64,7 +64,8 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
             .execute_to_string(&to_template(value))
     };
     // What is null prints as nothing; what is not there is an error.
-    let rendered = render().map(|text| text.replace("<no value>", "").replace(EMPTY_STRUCT, "{}"));
+    let rendered = render()
+        .map(|text| without_go_names(text).replace("<no value>", "").replace(EMPTY_STRUCT, "{}"));
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
 
@@ -85,6 +86,16 @@ fn list(value: Value) -> Vec<Value> {
         Value::Array(items) => items,
         _ => Vec::new(),
     }
+}
+
+/// Leaves out what [`name_fields`] notes where a whole object is printed.
+fn without_go_names(mut text: String) -> String {
+    while let Some(at) = text.find(GO_NAMES) {
+        let end = text[at..].find(']').map_or(text.len(), |end| at + end + 1);
+        let end = end + usize::from(text[end..].starts_with(' '));
+        text.replace_range(at..end, "");
+    }
+    text
 }
 
 /// Where the names are that an object has for templates only. No field is called so.
@@ -326,6 +337,10 @@ mod tests {
         let own = r#"{"Size":1,"mediaType":"a","size":2}"#;
         assert_eq!(rendered("{{json .Manifest}}"), own);
         assert_eq!(rendered("json"), format!(r#"{{"Manifest":{own}}}"#));
+        assert_eq!(
+            rendered("{{.Manifest}} {{.Manifest}}"),
+            "map[Length:2 MediaType:a Size:1 mediaType:a size:2] ".repeat(2).trim_end()
+        );
         assert!(template("{{.Manifest.None}}", &document).is_err());
     }
 }
