@@ -1,11 +1,13 @@
 //! Everything about images and working containers as JSON: the fields of `docker image inspect` and
 //! `podman image inspect`, and those of `buildah inspect`.
 
+use format::name_fields;
 use image::Image;
 use serde_json::{Value, json};
 use store::{Store, repository_and_tag};
 
 use crate::error::During;
+use crate::remote_document::{CONFIG, ROOTFS};
 use crate::working::Working;
 use crate::{Error, Result};
 
@@ -92,43 +94,34 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
 
 /// The fields of a configuration by the names that Go templates use as well.
 fn named(config: &mut Value) {
-    let names = [
-        ("created", "Created"),
-        ("author", "Author"),
-        ("architecture", "Architecture"),
-        ("variant", "Variant"),
-        ("os", "OS"),
-        ("os.version", "OSVersion"),
-        ("os.features", "OSFeatures"),
-        ("config", "Config"),
-        ("rootfs", "RootFS"),
-        ("history", "History"),
-        ("comment", "Comment"),
-        ("container", "Container"),
-        ("container_config", "ContainerConfig"),
-        ("docker_version", "DockerVersion"),
-    ];
     steps_named(&mut config["history"]);
-    let roots = [("type", "Type"), ("diff_ids", "DiffIDs")];
-    roots.iter().for_each(|(json, go)| config["rootfs"][*go] = config["rootfs"][*json].clone());
-    for (json, go) in names {
-        config[go] = config[json].clone();
-    }
+    name_fields(&mut config["rootfs"], ROOTFS);
+    name_fields(config, CONFIG);
+    name_fields(config, DOCKER);
 }
 
-/// The fields of the steps of a history by the names that Go templates use as well.
+/// Fields that only Docker's configurations have, and their names in Go.
+const DOCKER: &[(&str, &str)] = &[
+    ("comment", "Comment"),
+    ("container", "Container"),
+    ("container_config", "ContainerConfig"),
+    ("docker_version", "DockerVersion"),
+];
+
+/// Fields of the steps of a history, and their names in Go.
+const STEP: &[(&str, &str)] = &[
+    ("created", "Created"),
+    ("created_by", "CreatedBy"),
+    ("author", "Author"),
+    ("comment", "Comment"),
+    ("empty_layer", "EmptyLayer"),
+];
+
 fn steps_named(history: &mut Value) {
-    let steps = [
-        ("created", "Created"),
-        ("created_by", "CreatedBy"),
-        ("author", "Author"),
-        ("comment", "Comment"),
-        ("empty_layer", "EmptyLayer"),
-    ];
     for step in history.as_array_mut().into_iter().flatten() {
         let empty = step["empty_layer"].as_bool().unwrap_or_default();
         step["empty_layer"] = empty.into();
-        steps.iter().for_each(|(json, go)| step[*go] = step[*json].clone());
+        name_fields(step, STEP);
     }
 }
 

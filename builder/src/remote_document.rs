@@ -100,7 +100,7 @@ const DESCRIPTOR: &[(&str, &str)] = &[
     ("manifests", "Manifests"),
 ];
 /// Of the configuration of an image, and of a platform.
-const CONFIG: &[(&str, &str)] = &[
+pub(crate) const CONFIG: &[(&str, &str)] = &[
     ("created", "Created"),
     ("author", "Author"),
     ("architecture", "Architecture"),
@@ -112,7 +112,7 @@ const CONFIG: &[(&str, &str)] = &[
     ("rootfs", "RootFS"),
     ("history", "History"),
 ];
-const ROOTFS: &[(&str, &str)] = &[("type", "Type"), ("diff_ids", "DiffIDs")];
+pub(crate) const ROOTFS: &[(&str, &str)] = &[("type", "Type"), ("diff_ids", "DiffIDs")];
 
 /// The descriptor, and of an index its entries.
 fn manifest(root: &Descriptor, node: &Node) -> Value {

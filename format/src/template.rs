@@ -69,11 +69,12 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
 
-/// Lets templates call fields by the names that they have in Go, too. JSON shows them once, by
-/// their own names.
+/// Lets templates call fields by the names that they have in Go, too; a field that is not there is
+/// null, as in Go it is empty. JSON shows them once, by their own names.
 pub fn name_fields(object: &mut Value, names: &[(&str, &str)]) {
     let Some(fields) = object.as_object_mut() else { return };
-    let named = names.iter().filter_map(|(own, go)| Some((*go, fields.get(*own)?.clone())));
+    let value = |own: &str| fields.get(own).cloned().unwrap_or_default();
+    let named = names.iter().map(|(own, go)| (*go, value(own)));
     let named: Vec<(&str, Value)> = named.filter(|(go, _)| !fields.contains_key(*go)).collect();
     let mut listed: Vec<Value> = fields.remove(GO_NAMES).into_iter().flat_map(list).collect();
     listed.extend(named.iter().map(|(go, _)| Value::from(*go)));
@@ -339,8 +340,9 @@ mod tests {
         assert_eq!(rendered("json"), format!(r#"{{"Manifest":{own}}}"#));
         assert_eq!(
             rendered("{{.Manifest}} {{.Manifest}}"),
-            "map[Length:2 MediaType:a Size:1 mediaType:a size:2] ".repeat(2).trim_end()
+            "map[Length:2 MediaType:a None:<nil> Size:1 mediaType:a size:2] ".repeat(2).trim_end()
         );
-        assert!(template("{{.Manifest.None}}", &document).is_err());
+        assert_eq!(rendered("{{.Manifest.None}}"), "");
+        assert!(template("{{.Manifest.Other}}", &document).is_err());
     }
 }

@@ -61,6 +61,7 @@ pub(crate) struct Inflate<R> {
     ring: Vec<u8>,
     /// What is decompressed and not yet taken.
     ready: Range<usize>,
+    /// Bytes that were taken and made since this began.
     packed: u64,
     plain: u64,
     /// Decompressed bytes of this member.
@@ -96,7 +97,6 @@ impl<R: BufRead> Inflate<R> {
     /// From a place; `input` starts with the byte behind it.
     pub(crate) fn enter(input: R, at: &Checkpoint) -> Inflate<R> {
         let mut inflate = Inflate::new(input);
-        (inflate.packed, inflate.plain) = (at.packed, at.plain);
         let Some(within) = &at.within else { return inflate };
         let bits = within.bits.min(7);
         let boundary = BlockBoundaryState {
@@ -298,6 +298,15 @@ mod tests {
         inflate.read_to_end(&mut plain).unwrap();
         assert_eq!(inflate.packed, packed.len() as u64);
         (plain, inflate.noted())
+    }
+
+    #[test]
+    fn a_place_that_says_it_is_at_the_end_of_all_numbers_is_entered() {
+        let packed = gzip(b"text", 6);
+        let at = Checkpoint { packed: u64::MAX, plain: u64::MAX, within: None };
+        let mut plain = Vec::new();
+        Inflate::enter(&packed[..], &at).read_to_end(&mut plain).unwrap();
+        assert_eq!(plain, b"text");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Location, Recompress};
 
-use crate::compress::{CompressFlags, keeps_plain};
+use crate::compress::{AskedCompression, keeps_plain};
 use crate::{Dialect, Failure};
 
 /// The times in the image.
@@ -68,50 +68,50 @@ pub struct CommitCompression {
     /// Do not compress the layer (default: gzip)
     #[arg(short = 'D', long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     disable_compression: Option<bool>,
-    /// Compress the layers at the destination in this format: gzip, zstd or zstd:chunked
-    #[arg(long, value_name = "FORMAT")]
-    compression_format: Option<String>,
-    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
-    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
-    compression_level: Option<i32>,
-    /// Compress all layers again at the destination, even if they have the format
-    #[arg(long, requires = "compression_format")]
-    force_compression: bool,
+    #[command(flatten)]
+    asked: AskedCompression,
 }
 
 impl CommitCompression {
-    /// How the new layer is compressed.
-    pub fn own(&self) -> Compression {
-        let encoding = match self.disable_compression {
-            Some(true) => Encoding::Plain,
-            _ => Encoding::Gzip,
-        };
-        Compression { encoding, level: None }
-    }
-
-    /// What happens to the layers on their way to another destination.
+    /// How the new layer is compressed, and what happens to all layers on their way to another
+    /// destination.
     ///
     /// # Errors
-    /// There is no such format or level; layers cannot be both plain and compressed.
-    pub fn recompress(
+    /// There is no such format or level; layers cannot be both plain and compressed; the store does
+    /// not do what is asked for.
+    pub fn resolve(
         &self,
         conf: EngineTable,
         to: Option<&Location>,
         room: &Path,
-    ) -> Result<Option<Recompress>, Failure> {
+    ) -> Result<(Compression, Option<Recompress>), Failure> {
         let plain = self.disable_compression == Some(true);
-        if plain && self.compression_format.is_some() {
+        let asked = self.asked.compression_format.is_some();
+        if plain && asked {
             return Err(Failure::usage(
                 "--disable-compression and --compression-format cannot be used together",
             ));
         }
-        let unsaid = self.disable_compression.is_none() && self.compression_format.is_none();
-        let loose = unsaid && keeps_plain(to);
-        let format = self.compression_format.clone().or(conf.compression_format);
-        let format = format.filter(|_| !plain && !loose && to.is_some());
-        let level = self.compression_level.or(conf.compression_level).filter(|_| format.is_some());
-        CompressFlags::of_push(format.as_deref(), level, self.force_compression, loose)?
-            .recompress(room)
+        let usual = Compression {
+            encoding: if plain { Encoding::Plain } else { Encoding::Gzip },
+            level: None,
+        };
+        let loose = self.disable_compression.is_none() && !asked && keeps_plain(to);
+        let conf = Some(conf).filter(|_| to.is_some() && !plain);
+        let recompress = self.asked.recompress(conf, loose, room)?;
+        match (to, &recompress) {
+            (None, Some(own)) if own.chunked || self.asked.force_compression => {
+                let flag = if own.chunked {
+                    "--compression-format zstd:chunked"
+                } else {
+                    "--force-compression"
+                };
+                Err(Failure::usage(format!("{flag} is for another destination than the store"))
+                    .hint("commit to transport:…, or push the image with this flag"))
+            }
+            (None, Some(own)) => Ok((own.compression, None)),
+            _ => Ok((usual, recompress)),
+        }
     }
 }
 

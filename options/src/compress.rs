@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use clap::{Args, ValueEnum};
+use configuration::EngineTable;
 use image::Encoding;
 use layers::Compression;
 use transport::{Layers, Location, Recompress};
@@ -104,7 +105,9 @@ impl CompressFlags {
         };
         if let Some(level) = self.dest_compress_level.filter(|level| !range.contains(level)) {
             let (low, high) = (range.start(), range.end());
-            let what = format!("--dest-compress-level {level}: the levels are {low} to {high}");
+            let what = format!(
+                "compression level {level} is out of range: the levels are {low} to {high}"
+            );
             return Err(Failure::usage(what));
         }
         let layers = match (self.dest_force_compress_format, self.dest_compress_format) {
@@ -128,19 +131,47 @@ impl CompressFlags {
     }
 }
 
+/// A compression of layers, as buildah names it.
+#[derive(Debug, Clone, Default, Args)]
+pub struct AskedCompression {
+    /// Compress layers in this format: gzip, zstd or zstd:chunked
+    #[arg(long, value_name = "FORMAT")]
+    pub(crate) compression_format: Option<String>,
+    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
+    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
+    compression_level: Option<i32>,
+    /// Compress all layers again at the destination, even if they have the format
+    #[arg(long, requires = "compression_format")]
+    pub(crate) force_compression: bool,
+}
+
+impl AskedCompression {
+    /// What the flags ask for, or else containers.conf; `plain` keeps layers uncompressed where no
+    /// flag names a format.
+    ///
+    /// # Errors
+    /// There is no such format, or its level is out of range.
+    pub(crate) fn recompress(
+        &self,
+        conf: Option<EngineTable>,
+        plain: bool,
+        room: &Path,
+    ) -> Result<Option<Recompress>, Failure> {
+        let conf = conf.filter(|_| !plain).unwrap_or_default();
+        let format = self.compression_format.clone().or(conf.compression_format);
+        let level = conf.compression_level.filter(|_| format.is_some());
+        let (level, force) = (self.compression_level.or(level), self.force_compression);
+        let plain = plain && format.is_none();
+        CompressFlags::of_push(format.as_deref(), level, force, plain)?.recompress(room)
+    }
+}
+
 /// How to compress layers on the way, as in buildah.
 #[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Compression")]
 pub struct PushCompression {
-    /// Compress layers in this format: gzip, zstd or zstd:chunked
-    #[arg(long, value_name = "FORMAT")]
-    compression_format: Option<String>,
-    /// Set the compression level: 0 to 9 for gzip, 1 to 22 for zstd
-    #[arg(long, value_name = "LEVEL", requires = "compression_format")]
-    compression_level: Option<i32>,
-    /// Compress all layers again, even if they have the format
-    #[arg(long, requires = "compression_format")]
-    force_compression: bool,
+    #[command(flatten)]
+    asked: AskedCompression,
     /// Make a seekable index of each gzip layer, attach it to the image and name it in the manifest
     #[arg(long)]
     pub gzip_index: bool,
@@ -162,18 +193,9 @@ impl PushCompression {
     ) -> Result<Option<Recompress>, Failure> {
         let room = conf.settings.room();
         let conf = conf.paths.containers_conf()?.engine;
-        let plain =
-            self.disable_compression || self.compression_format.is_none() && keeps_plain(Some(to));
-        let format = self.compression_format.clone().or(conf.compression_format);
-        let format = format.filter(|_| !plain);
-        let level = conf.compression_level.filter(|_| format.is_some());
-        CompressFlags::of_push(
-            format.as_deref(),
-            self.compression_level.or(level),
-            self.force_compression,
-            plain,
-        )?
-        .recompress(room)
+        let plain = self.disable_compression
+            || self.asked.compression_format.is_none() && keeps_plain(Some(to));
+        self.asked.recompress(Some(conf), plain, room)
     }
 }
 

@@ -229,6 +229,18 @@ fn layers_are_plain_in_directories_and_compressed_as_asked() {
     let asked = "buildah commit -q --compression-format zstd --compression-level 3 c";
     assert_eq!(kinds(&format!("{asked} dir:zstd"), "zstd"), [zstd.as_str()]);
     assert_eq!(kinds(&format!("{asked} oci:zlayout"), "zlayout"), [zstd.as_str()]);
+    // Also the layer that the store keeps.
+    bench.line(&format!("{asked} zstored")).ok();
+    let raw = bench.rcopy(["inspect", "--raw", "store:localhost/zstored"]).ok();
+    assert!(raw.stdout.contains("tar+zstd"), "{}", raw.stdout);
+    for (flags, words) in [
+        ("--compression-format bogus", ["bogus", "gzip, zstd"]),
+        ("--compression-format zstd:chunked", ["zstd:chunked", "store"]),
+        ("--compression-format gzip --force-compression", ["--force-compression", "store"]),
+        ("--compression-format gzip --compression-level 10", ["level 10", "0 to 9"]),
+    ] {
+        bench.line(&format!("buildah commit -q {flags} c none")).code(125).fails(&words);
+    }
     let both = "buildah commit -q -D --compression-format zstd c dir:none";
     bench.line(both).code(125).fails(&["cannot be used together"]);
     let conf = bench.write("containers.conf", "[engine]\ncompression_format=\"zstd\"\n");

@@ -101,16 +101,7 @@ impl Functions {
     }
 
     fn calls(&self, file: usize, visit: impl FnOnce(&mut Calls<'_>)) -> Calls<'_> {
-        let mut calls = Calls {
-            functions: self,
-            file,
-            known: None,
-            reports: false,
-            used: BTreeSet::new(),
-            named: BTreeSet::new(),
-            later: false,
-            table: false,
-        };
+        let mut calls = Calls::new(self, file, None);
         visit(&mut calls);
         calls
     }
@@ -321,7 +312,16 @@ struct Calls<'a> {
     table: bool,
 }
 
-impl Calls<'_> {
+impl<'a> Calls<'a> {
+    fn new(
+        functions: &'a Functions,
+        file: usize,
+        known: Option<&'a BTreeSet<String>>,
+    ) -> Calls<'a> {
+        let (used, named) = (BTreeSet::new(), BTreeSet::new());
+        Calls { functions, file, known, reports: false, used, named, later: false, table: false }
+    }
+
     fn names(&mut self, path: &syn::Path) {
         let meant = self.functions.meant(self.file, path);
         self.reports |= self.functions.path_reports(self.file, path, &meant);
@@ -385,16 +385,7 @@ impl Ends<'_> {
     }
 
     fn reports(&self, visit: impl FnOnce(&mut Calls<'_>)) -> bool {
-        let mut calls = Calls {
-            functions: self.functions,
-            file: self.file,
-            known: Some(&self.known),
-            reports: false,
-            used: BTreeSet::new(),
-            named: BTreeSet::new(),
-            later: false,
-            table: false,
-        };
+        let mut calls = Calls::new(self.functions, self.file, Some(&self.known));
         visit(&mut calls);
         calls.reports
     }

@@ -113,7 +113,7 @@ impl Runnable for Commit {
         self.refuse()?;
         let (names, elsewhere) = self.destination()?;
         let (epoch, keep_times) = self.times.resolve()?;
-        let recompress = self.compress.recompress(
+        let (compression, recompress) = self.compress.resolve(
             app.conf.paths.containers_conf()?.engine,
             elsewhere.as_ref(),
             app.conf.settings.room(),
@@ -125,7 +125,7 @@ impl Runnable for Commit {
             docker: is_docker(self.format.as_deref())?,
             epoch,
             omit_history: self.omit_history.unwrap_or(false),
-            compression: self.compress.own(),
+            compression,
             annotations: self.annotation.iter().map(|text| flags::pair(text)).collect(),
             labels: {
                 let own = self.identity_label.unwrap_or(false).then_some(identity);
