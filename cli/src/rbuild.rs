@@ -10,14 +10,16 @@ use options::{Dialect, Failure, reference, tree};
 use crate::app::App;
 use crate::commands::Runnable;
 use crate::commands::attest::{Attest, VerifyAttestation};
+use crate::commands::container::Look;
 use crate::commands::lock::Lock;
 use crate::commands::oci_runtime::OciRuntime;
 #[cfg(feature = "registry")]
 use crate::commands::registry;
+use crate::commands::trust::TrustCommand;
 use crate::commands::verify_build::VerifyBuild;
 use crate::commands::{
     about, account, bake, bud, care, container, debug, docker, image_list, images, import,
-    manifest, network, oci_runtime, plan, prune, run, sbom, transfer, trust, volume, working,
+    manifest, network, oci_runtime, plan, prune, run, sbom, transfer, volume, working,
 };
 
 /// Build, run, store, push and sign container images
@@ -65,7 +67,7 @@ enum Command {
     Export(container::Export),
     Port(container::Port),
     #[command(flatten)]
-    Look(container::Look),
+    Look(Look),
     #[command(subcommand)]
     Volume(volume::Volume),
     #[command(subcommand)]
@@ -115,7 +117,7 @@ enum Command {
     Lock(Lock),
     Sbom(sbom::Sbom),
     #[command(flatten)]
-    Trust(trust::TrustCommand),
+    Trust(TrustCommand),
     VerifyBuild(VerifyBuild),
     Attest(Attest),
     VerifyAttestation(VerifyAttestation),
@@ -265,33 +267,59 @@ pub(crate) fn run(
     Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
 
-/// The line of a command that is typed often and takes milliseconds, read without the tree of all
-/// commands.
+/// Reads a line with the tree of its command alone: building the tree of all commands takes longer
+/// than many a command.
 fn quickly(line: &[OsString]) -> Option<Rbuild> {
-    fn one<C: Args>(
-        name: &'static str,
-        line: &[OsString],
-        command: impl FnOnce(C) -> Command,
-    ) -> Option<Rbuild> {
-        let (every, own) = tree::parse_one(name, line)?;
-        Some(Rbuild { every, command: command(own) })
-    }
     // A tree that the dialect changes is read whole.
     if Dialect::spoken() == Dialect::Buildah {
         return None;
     }
-    match line.get(1)?.to_str()? {
-        "run" => one("run", line, |own| Command::Run(Box::new(own))),
-        "create" => one("create", line, |own| Command::Create(Box::new(own))),
-        "start" => one("start", line, Command::Start),
-        "exec" => one("exec", line, Command::Exec),
-        "stop" => one("stop", line, Command::Stop),
-        "rm" => one("rm", line, Command::Rm),
-        "ps" => one("ps", line, Command::Ps),
-        "logs" => one("logs", line, Command::Logs),
-        _ => None,
-    }
+    let name = line.get(1)?;
+    let (_, read) = ALONE.iter().find(|(known, _)| name == known)?;
+    read(line)
 }
+
+fn alone<C: Args>(
+    name: &'static str,
+    line: &[OsString],
+    command: impl FnOnce(C) -> Command,
+) -> Option<Rbuild> {
+    let (every, own) = tree::parse_one(name, line)?;
+    Some(Rbuild { every, command: command(own) })
+}
+
+/// Commands without commands of their own, by name.
+const ALONE: &[(&str, fn(&[OsString]) -> Option<Rbuild>)] = options::each_alone! { alone;
+    "bud" => Command::Bud, "build" => Command::Bud, "build-using-dockerfile" => Command::Bud,
+    "bake" => Command::Bake, "plan" => Command::Plan, "run" => Command::Run,
+    "create" => Command::Create, "start" => Command::Start, "restart" => Command::Restart,
+    "pause" => Command::Pause, "unpause" => Command::Unpause, "update" => Command::Update,
+    "cp" => Command::Cp, "diff" => Command::Diff, "export" => Command::Export,
+    "port" => Command::Port, "from" => Command::From, "copy" => Command::Copy,
+    "add" => Command::Add, "config" => Command::Config, "commit" => Command::Commit,
+    "mount" => Command::Mount, "umount" => Command::Umount, "containers" => Command::Containers,
+    "rename" => Command::Rename, "unshare" => Command::Unshare, "ps" => Command::Ps,
+    "logs" => Command::Logs, "exec" => Command::Exec, "attach" => Command::Attach,
+    "stop" => Command::Stop, "kill" => Command::Kill, "wait" => Command::Wait,
+    "rm" => Command::Rm, "images" => Command::Images, "history" => Command::History,
+    "inspect" => Command::Inspect, "tag" => Command::Tag, "untag" => Command::Untag,
+    "rmi" => Command::Rmi, "pull" => Command::Pull, "push" => Command::Push,
+    "save" => Command::Save, "load" => Command::Load, "import" => Command::Import,
+    "lock" => Command::Lock, "sbom" => Command::Sbom, "verify-build" => Command::VerifyBuild,
+    "attest" => Command::Attest, "verify-attestation" => Command::VerifyAttestation,
+    "login" => Command::Login, "logout" => Command::Logout, "prune" => Command::Prune,
+    "du" => Command::Du, "df" => Command::Df, "check" => Command::Check, "info" => Command::Info,
+    "version" => Command::Version,
+    "top" => |own| Command::Look(Look::Top(own)),
+    "stats" => |own| Command::Look(Look::Stats(own)),
+    "events" => |own| Command::Look(Look::Events(own)),
+    "sign" => |own| Command::Trust(TrustCommand::Sign(own)),
+    "verify" => |own| Command::Trust(TrustCommand::Verify(own)),
+    "generate-key-pair" => |own| Command::Trust(TrustCommand::GenerateKeyPair(own)),
+    "public-key" => |own| Command::Trust(TrustCommand::PublicKey(own)),
+    "sign-blob" => |own| Command::Trust(TrustCommand::SignBlob(own)),
+    "verify-blob" => |own| Command::Trust(TrustCommand::VerifyBlob(own)),
+};
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     run_each! { command, app, Command {
@@ -348,7 +376,11 @@ mod tests {
             ("rbuild ps -aq --filter name=a", true),
             ("rbuild logs --tail 5 one", true),
             ("rbuild --root /s ps", false),
-            ("rbuild images", false),
+            ("rbuild images -q --filter dangling=true", true),
+            ("rbuild build -t a --build-arg=A=1 --push=false .", true),
+            ("rbuild sign --key k image", true),
+            ("rbuild stats --no-stream one", true),
+            ("rbuild image ls", false),
             ("rbuild run", false),
             ("rbuild ps --no-such-flag", false),
             ("rbuild run --help", false),
@@ -361,6 +393,16 @@ mod tests {
                 let whole = tree::parse::<Rbuild>(&line).unwrap();
                 assert_eq!(format!("{found:?}"), format!("{whole:?}"), "{text}");
             }
+        }
+    }
+
+    #[test]
+    fn every_command_without_commands_is_read_alone() {
+        let alone: Vec<&str> = ALONE.iter().map(|(name, _)| *name).collect();
+        for command in Rbuild::command().get_subcommands().filter(|one| !one.has_subcommands()) {
+            let name = command.get_name();
+            let rare = ["runtime", "completion", "man"].contains(&name);
+            assert!(rare || alone.contains(&name), "{name}");
         }
     }
 

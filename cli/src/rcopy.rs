@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use clap::{CommandFactory, Parser, Subcommand};
+use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
 use options::globals::Globals;
 use options::help::Overview;
@@ -10,15 +10,25 @@ use options::{Failure, reference, tree};
 
 use crate::app::App;
 use crate::commands::Runnable;
+use crate::commands::trust::TrustCommand;
 use crate::commands::{
     about, account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index,
-    inspect, layers, ratelimit, raw, standalone, sync, tags, trust, validate,
+    inspect, layers, ratelimit, raw, standalone, sync, tags, validate,
 };
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
 #[command(name = "rcopy", version, about, propagate_version = true, disable_help_subcommand = true)]
 struct Rcopy {
+    #[command(flatten)]
+    every: EveryCommand,
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// Options of every command.
+#[derive(Debug, Args)]
+struct EveryCommand {
     #[command(flatten)]
     globals: Globals,
     #[command(flatten)]
@@ -27,8 +37,6 @@ struct Rcopy {
     #[arg(id = "tls-verify-everywhere", long = "tls-verify", hide = true, value_name = "BOOL",
         num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     tls_verify: Option<bool>,
-    #[command(subcommand)]
-    command: Command,
 }
 
 #[derive(Debug, Subcommand)]
@@ -74,7 +82,7 @@ enum Command {
     #[command(name = "experimental-image-proxy", hide = true)]
     ImageProxy(image_proxy::ImageProxy),
     #[command(flatten)]
-    Trust(trust::TrustCommand),
+    Trust(TrustCommand),
     StandaloneSign(standalone::StandaloneSign),
     StandaloneVerify(standalone::StandaloneVerify),
     Login(account::Login),
@@ -164,19 +172,63 @@ pub(crate) fn run(
     arguments: &[OsString],
     rootless: bool,
 ) -> Result<Result<u8, Failure>, clap::Error> {
-    let parsed = tree::parse::<Rcopy>(arguments)?;
-    let mut globals = parsed.globals;
-    if parsed.settings.debug && globals.log.is_none() {
+    let Rcopy { every, command } = match quickly(arguments) {
+        Some(parsed) => parsed,
+        None => tree::parse::<Rcopy>(arguments)?,
+    };
+    let EveryCommand { mut globals, settings, tls_verify } = every;
+    if settings.debug && globals.log.is_none() {
         globals.log = Some("debug".to_owned());
     }
-    let settings = Settings { tls_verify: parsed.tls_verify, ..parsed.settings };
+    let settings = Settings { tls_verify, ..settings };
     let app = App::new(globals, rootless).with(settings);
-    let logs_in =
-        matches!(parsed.command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
+    let logs_in = matches!(command, Command::Login(_) | Command::Logout(_) | Command::Auth(_));
     let known = if logs_in { Ok(()) } else { app.conf.check_authfile() };
-    let done = known.and_then(|()| dispatch(parsed.command, &app));
+    let done = known.and_then(|()| dispatch(command, &app));
     Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
+
+/// Reads a line with the tree of its command alone: building the tree of all commands takes longer
+/// than many a command.
+fn quickly(line: &[OsString]) -> Option<Rcopy> {
+    let name = line.get(1)?;
+    let (_, read) = ALONE.iter().find(|(known, _)| name == known)?;
+    read(line)
+}
+
+fn alone<C: Args>(
+    name: &'static str,
+    line: &[OsString],
+    command: impl FnOnce(C) -> Command,
+) -> Option<Rcopy> {
+    let (every, own) = tree::parse_one(name, line)?;
+    Some(Rcopy { every, command: command(own) })
+}
+
+/// Commands without commands of their own, by name.
+const ALONE: &[(&str, fn(&[OsString]) -> Option<Rcopy>)] = options::each_alone! { alone;
+    "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
+    "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
+    "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,
+    "push" => Command::Push, "config" => Command::Config, "whoami" => Command::Whoami,
+    "ratelimit" => Command::Ratelimit, "delete" => Command::Delete,
+    "digest" => Command::DigestOf, "manifest-digest" => Command::ManifestDigest,
+    "layers" => Command::Layers, "validate" => Command::Validate, "diff" => Command::Diff,
+    "export" => Command::Export, "append" => Command::Append, "mutate" => Command::Mutate,
+    "flatten" => Command::Flatten, "rebase" => Command::Rebase,
+    "check-base" => Command::CheckBase, "get-file" => Command::GetFile, "tree" => Command::Tree,
+    "clean" => Command::Clean, "tag" => Command::Tag,
+    "experimental-image-proxy" => Command::ImageProxy,
+    "standalone-sign" => Command::StandaloneSign,
+    "standalone-verify" => Command::StandaloneVerify, "login" => Command::Login,
+    "logout" => Command::Logout, "version" => Command::Version,
+    "sign" => |own| Command::Trust(TrustCommand::Sign(own)),
+    "verify" => |own| Command::Trust(TrustCommand::Verify(own)),
+    "generate-key-pair" => |own| Command::Trust(TrustCommand::GenerateKeyPair(own)),
+    "public-key" => |own| Command::Trust(TrustCommand::PublicKey(own)),
+    "sign-blob" => |own| Command::Trust(TrustCommand::SignBlob(own)),
+    "verify-blob" => |own| Command::Trust(TrustCommand::VerifyBlob(own)),
+};
 
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     run_each! { command, app, Command {
@@ -210,6 +262,39 @@ mod tests {
     fn the_command_tree_is_sound() {
         Rcopy::command().debug_assert();
         tree::lenient(Rcopy::command()).debug_assert();
+    }
+
+    #[test]
+    fn every_command_without_commands_is_read_alone() {
+        let alone: Vec<&str> = ALONE.iter().map(|(name, _)| *name).collect();
+        for command in Rcopy::command().get_subcommands().filter(|one| !one.has_subcommands()) {
+            let name = command.get_name();
+            let rare = ["completion", "man"].contains(&name);
+            assert!(rare || alone.contains(&name), "{name}");
+        }
+    }
+
+    #[test]
+    fn the_tree_of_one_command_reads_lines_as_the_whole_tree_does() {
+        for (text, quick) in [
+            ("rcopy copy --all -f oci docker://a/b oci:c --src-tls-verify=false", true),
+            ("rcopy cp -a --format v2s2 docker://a/b docker-archive:c", true),
+            ("rcopy inspect --format {{.Name}} --raw=false docker://a/b", true),
+            ("rcopy list-tags --policy p docker://a/b", true),
+            ("rcopy verify --key k docker://a/b", true),
+            ("rcopy --debug copy docker://a/b oci:c", false),
+            ("rcopy copy docker://a/b", false),
+            ("rcopy inspect --version", false),
+            ("rcopy sync --help", false),
+        ] {
+            let line: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            let found = quickly(&line);
+            assert_eq!(found.is_some(), quick, "{text}");
+            if let Some(found) = found {
+                let whole = tree::parse::<Rcopy>(&line).unwrap();
+                assert_eq!(format!("{found:?}"), format!("{whole:?}"), "{text}");
+            }
+        }
     }
 
     #[test]

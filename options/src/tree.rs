@@ -36,6 +36,14 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
     }
 }
 
+/// The table of commands that are read alone: name and function that reads a line, by `$read`.
+#[macro_export]
+macro_rules! each_alone {
+    ($read:ident; $($name:literal => $command:expr),+ $(,)?) => {
+        &[$(($name, |line| $read($name, line, $command))),+]
+    };
+}
+
 /// Reads the line of the one command `name` with a tree that has no other: building the whole tree
 /// takes longer than many a command. `None` where the line is another's, at fault, or asks for
 /// help: [`parse`] knows what to say then.
@@ -43,7 +51,7 @@ pub fn parse_one<G: Args, C: Args>(name: &'static str, line: &[OsString]) -> Opt
     if line.get(1)? != name {
         return None;
     }
-    let tree = G::augment_args(Command::new("rbuild"))
+    let tree = G::augment_args(Command::new("program"))
         .subcommand_required(true)
         .subcommand(C::augment_args(Command::new(name)));
     let tree = lenient(tree);

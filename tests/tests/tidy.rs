@@ -70,7 +70,7 @@ const LONGEST_FILE: usize = 600;
 
 /// The command line holds no more lines than this. The number gets larger only by the flags that
 /// commands gain; it is to be 15,000.
-const CLI_LINES: usize = 20_593;
+const CLI_LINES: usize = 20_800;
 
 /// A name of a type stands for one thing: no more crates than this have a type of that name.
 const SHARED_NAME: usize = 3;
