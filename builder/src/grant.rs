@@ -145,7 +145,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
     grants.extend(unmask.iter().cloned().map(Grant::Unmask));
     for (name, namespace) in [("pid", pid), ("ipc", ipc), ("uts", uts), ("cgroup", cgroup)] {
         grants.extend(
-            (!matches!(namespace, None | Some(Namespace::Private)))
+            matches!(namespace, Some(Namespace::Host | Namespace::Join(_)))
                 .then_some(Grant::Namespace(name)),
         );
     }

@@ -244,6 +244,11 @@ impl Fault for Error {
             Error::Layers(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             Error::Network(error) => error.hint(),
+            Error::Unshared { .. } => Some(
+                "each container of an ordinary user has a user namespace of its own, which others \
+                 cannot enter; run both as root, or put them on one network by --network NAME"
+                    .to_owned(),
+            ),
             _ => None,
         }
     }

@@ -63,6 +63,8 @@ fn mode(namespace: Option<&Namespace>, private: &str) -> String {
         Some(Namespace::Host) => "host".to_owned(),
         Some(Namespace::Join(Join::Container(name))) => format!("container:{name}"),
         Some(Namespace::Join(Join::Path(path))) => format!("ns:{}", path.display()),
+        Some(Namespace::Shareable) => "shareable".to_owned(),
+        Some(Namespace::None) => "none".to_owned(),
         Some(Namespace::Private) | None => private.to_owned(),
     }
 }

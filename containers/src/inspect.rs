@@ -88,6 +88,9 @@ fn environment(container: &Container, base: &ContainerConfig) -> Vec<String> {
 /// The health check, under the names of docker; nothing where there is none.
 fn health(container: &Container, base: &ContainerConfig) -> Value {
     let wanted = &container.record().spec.lifecycle.health;
+    if wanted.off {
+        return json!({"Test": ["NONE"]});
+    }
     let shell = Some(&base.shell[..]).filter(|shell| !shell.is_empty());
     let Some(check) = wanted.check(base.healthcheck.as_ref(), shell) else { return Value::Null };
     let of_image = || base.healthcheck.as_ref().map(|check| check.test.clone());

@@ -39,7 +39,7 @@ fn a_container_joins_the_namespaces_of_another() {
     assert_eq!(shown.text(), "container:it");
     bench.rbuild(["rm", "-f", "it"]).ok();
     bench.rbuild(["start", "other"]).fails(&["there is no container \"it\""]);
-    for flag in ["--pid=web", "--ipc=none", "--uts=ns:relative", "--cgroupns=container:it"] {
+    for flag in ["--pid=web", "--pid=none", "--uts=ns:relative", "--cgroupns=container:it"] {
         bench.rbuild(["run", flag, "busybox", "true"]).fails(&[flag.split('=').next().unwrap()]);
     }
 }

@@ -37,6 +37,7 @@ pub use mount::{fields, mount, mount_of, time_zone, tmpfs, volume};
 pub use network::{NetworkChoice, dns, extra_host, find_cni, mac_address, networks};
 pub use process::{detach_keys, entrypoint, environment, environment_files, label_files, pair};
 pub use security::{
-    Sandbox, cgroup_namespace, device, device_rule, namespace, sandbox, security_option,
+    Sandbox, cgroup_namespace, device, device_rule, ipc_namespace, namespace, sandbox,
+    security_option,
 };
 pub use task::SyntaxError;

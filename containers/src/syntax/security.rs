@@ -32,14 +32,13 @@ pub fn sandbox(text: &str) -> Result<Sandbox, SyntaxError> {
     }
 }
 
-/// Whose a namespace is: `private`, `host`, `container:NAME` or `ns:PATH`; of ipc also `shareable`,
-/// as every private one is.
+/// Whose a namespace is: `private`, `host`, `container:NAME` or `ns:PATH`.
 ///
 /// # Errors
 /// It is none of these; the path is not absolute.
 pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
     match text.split_once(':') {
-        None if ["", "private", "container", "shareable"].contains(&text) => Ok(Namespace::Private),
+        None if ["", "private", "container"].contains(&text) => Ok(Namespace::Private),
         None if text == "host" => Ok(Namespace::Host),
         Some(("container", name)) if !name.is_empty() => {
             Ok(Namespace::Join(Join::Container(name.to_owned())))
@@ -48,6 +47,22 @@ pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
         _ => Err(SyntaxError::new(format!(
             "{text:?} is none of private, host, container:NAME and ns:PATH"
         ))),
+    }
+}
+
+/// Whose ipc is: as [`namespace`], `shareable`, or `none`, which has no `/dev/shm`.
+///
+/// # Errors
+/// As there.
+pub fn ipc_namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    match text {
+        "shareable" => Ok(Namespace::Shareable),
+        "none" => Ok(Namespace::None),
+        _ => namespace(text).map_err(|_| {
+            SyntaxError::new(format!(
+                "{text:?} is none of private, shareable, none, host, container:NAME and ns:PATH"
+            ))
+        }),
     }
 }
 
@@ -222,7 +237,9 @@ mod tests {
         }
         let joins = |text: &str| matches!(namespace(text), Ok(Namespace::Join(_)));
         assert!(joins("container:web") && joins("ns:/proc/1/ns/pid"));
-        assert_eq!(namespace("shareable").unwrap(), Namespace::Private);
+        assert_eq!(ipc_namespace("shareable").unwrap(), Namespace::Shareable);
+        assert_eq!(ipc_namespace("none").unwrap(), Namespace::None);
+        assert!(namespace("none").is_err() && ipc_namespace("web").is_err());
         for text in ["container:", "ns:x", "web", "none"] {
             assert!(namespace(text).is_err(), "{text}");
         }

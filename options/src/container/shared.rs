@@ -5,7 +5,8 @@ use std::path::PathBuf;
 
 use clap::Args;
 use containers::syntax::{
-    self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, cgroup_namespace, namespace,
+    self, NetworkChoice, Sandbox, SyntaxError, UserNamespace, cgroup_namespace, ipc_namespace,
+    namespace,
 };
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
@@ -87,9 +88,9 @@ pub struct SharedFlags {
     /// Use this process namespace: private, host, or with `run` container:NAME or ns:PATH (root)
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) pid: Option<Namespace>,
-    /// Use this IPC namespace, /dev/shm included: private, host, or with `run` container:NAME or
-    /// ns:PATH (root)
-    #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
+    /// Use this IPC namespace, /dev/shm included: private, shareable, none (no /dev/shm), host, or with
+    /// `run` container:NAME or ns:PATH (root)
+    #[arg(long, value_name = "NAMESPACE", value_parser = ipc_namespace, help_heading = "Security")]
     pub(crate) ipc: Option<Namespace>,
     /// Use this UTS namespace (host name): private, host, or with `run` container:NAME or ns:PATH
     /// (root)

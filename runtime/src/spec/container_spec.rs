@@ -68,6 +68,10 @@ pub struct ProcessSpec {
 pub enum Namespace {
     /// One of its own.
     Private,
+    /// One of its own that others may join, as they may every private one: docker's word of ipc.
+    Shareable,
+    /// One of its own without `/dev/shm`: ipc alone.
+    None,
     /// The machine's.
     Host,
     /// That of a running container, or the one at a path. The starter finds the path.
@@ -303,7 +307,7 @@ impl Isolation {
     }
 
     fn owns(&self, namespace: Option<&Namespace>) -> bool {
-        !self.chroot && matches!(namespace, None | Some(Namespace::Private))
+        !self.chroot && !matches!(namespace, Some(Namespace::Host | Namespace::Join(_)))
     }
 
     /// Whether its ipc is its own, neither the machine's nor another container's.

@@ -4,7 +4,7 @@ use std::path::{Component, Path};
 
 use oci_spec::runtime::{Mount as OciMount, MountBuilder};
 
-use super::{ContainerSpec, Mount, Network, Propagation, built};
+use super::{ContainerSpec, Mount, Namespace, Network, Propagation, built};
 use crate::{Error, IdMaps, IdRange, Ids, Result};
 
 const SHM_SIZE: u64 = 64 << 20;
@@ -68,11 +68,16 @@ fn standard(spec: &ContainerSpec) -> Result<Vec<OciMount>> {
     let pts = ["nosuid", "noexec", "newinstance", "ptmxmode=0666", "mode=0620", "gid=5"];
     list.push(mount("/dev/pts", "devpts", "devpts", &pts)?);
     let shm = ["nosuid", "noexec", "nodev", "mode=1777", &shm];
-    list.push(mount("/dev/shm", "tmpfs", "shm", &shm)?);
+    if spec.isolation.ipc != Some(Namespace::None) {
+        list.push(mount("/dev/shm", "tmpfs", "shm", &shm)?);
+    }
     // A file system of queues is that of the ipc namespace it is made in.
     if spec.isolation.host_ipc() && spec.isolation.in_user_namespace() && !spec.isolation.chroot {
-        let options = ["rbind", "nosuid", "noexec", "nodev"];
-        list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
+        // A machine may have none.
+        if Path::new("/dev/mqueue").exists() {
+            let options = ["rbind", "nosuid", "noexec", "nodev"];
+            list.push(mount("/dev/mqueue", "bind", "/dev/mqueue", &options)?);
+        }
     } else if !spec.isolation.chroot {
         list.push(mount("/dev/mqueue", "mqueue", "mqueue", &safe)?);
     }
