@@ -1,11 +1,20 @@
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+use std::ffi::OsString;
+
+use clap::Command;
+use options::examples;
 use options::help::{Overview, shown};
+
+/// The lines and columns of two screens.
+const SCREENS: (usize, usize) = (100, 100);
 
 /// Whether the help is complete and short: for the tests of both programs.
 pub(crate) fn check<P: Overview>() {
     let mut tree = shown::<P>();
     let overview = tree.render_help().to_string();
+    let wide = overview.lines().find(|line| line.chars().count() > SCREENS.1);
+    assert_eq!(wide, None, "what is wider than 100 columns wraps in the middle of the table");
     for (group, commands) in P::GROUPS {
         assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
         for name in *commands {
@@ -15,17 +24,90 @@ pub(crate) fn check<P: Overview>() {
     }
     assert!(overview.contains("Examples:"), "{overview}");
     assert!(!overview.contains("Other:\n"), "each command has a group: {overview}");
-    let too_wide = overview.lines().find(|line| line.chars().count() > 100);
-    assert_eq!(too_wide, None, "what is wider than 100 columns wraps in the middle of the table");
-    let mut left: Vec<clap::Command> = tree.get_subcommands().cloned().collect();
-    while let Some(mut command) = left.pop() {
-        let (name, text) = (command.get_name().to_owned(), command.render_help().to_string());
-        assert!(text.lines().count() <= 100, "{name} -h: {} lines", text.lines().count());
-        assert!(!text.contains("--signature-policy"), "{name} -h has options of all commands");
-        let usage = text.find("Usage:").unwrap();
-        let examples = text.find("Examples:").unwrap_or(usage);
-        let options = text.find("Options:").unwrap_or(usize::MAX);
-        assert!(usage <= examples && examples < options, "{name}: {text}");
-        left.extend(command.get_subcommands().cloned());
+    let hidden = hidden::<P>();
+    each(&mut tree, &mut |name, command| {
+        let text = command.render_help().to_string();
+        fits(name, &text);
+        let globals = ["--signature-policy", "--registries-conf", "--log <"];
+        let global = globals.iter().find(|global| text.contains(**global));
+        assert_eq!(global, None, "{name} -h has options of all commands: {text}");
+        let (usage, first) = (text.find("Usage:").unwrap(), text.find("\nArguments:\n"));
+        let first = first.or(text.find("\nOptions:\n")).or(text.find("\nCommands:\n"));
+        let bare = command.has_subcommands() || hidden.iter().any(|hidden| hidden == name);
+        match bare || name.ends_with(" runtime") {
+            true => assert!(usage < first.unwrap(), "{name}: {text}"),
+            false => {
+                let examples = text.find("Examples:\n").unwrap_or_else(|| panic!("{name}: {text}"));
+                assert!(usage < examples && examples < first.unwrap(), "{name}: {text}");
+            }
+        }
+        let cache = text.find("\nCache:\n");
+        for flag in ["--cache-from", "--cache-to", "--disk-limit"] {
+            let at = text.find(&format!("      {flag}"));
+            assert!(at.is_none() || cache < at && cache.is_some(), "{name}: {flag} in {text}");
+        }
+    });
+}
+
+/// Whether each example is a line that the tree reads, and is of a command that there is.
+pub(crate) fn check_examples<P: Overview>(mut other: impl FnMut(&[OsString]) -> bool) {
+    let mut commands = Vec::new();
+    let mut tree = shown::<P>();
+    each(&mut tree, &mut |name, _| {
+        commands.push(name.to_owned());
+        for example in examples::of(name) {
+            let line = words(&example.line);
+            let read = P::command().try_get_matches_from(&line);
+            assert!(read.is_ok(), "{}: {}", example.line, read.unwrap_err());
+        }
+    });
+    let program = tree.get_name();
+    for path in examples::named(program) {
+        let name = format!("{program} {path}");
+        let lines: Vec<_> = examples::of(&name).iter().map(|one| words(&one.line)).collect();
+        assert!(commands.contains(&name) || lines.iter().all(|line| other(line)), "{name}");
     }
+}
+
+fn fits(name: &str, text: &str) {
+    let lines = text.lines().count();
+    assert!(lines <= SCREENS.0, "{name} -h: {lines} lines: {text}");
+    let wide = text.lines().find(|line| line.chars().count() > SCREENS.1);
+    assert_eq!(wide, None, "{name} -h is wider than a screen");
+}
+
+/// The commands that no list shows.
+fn hidden<P: Overview>() -> Vec<String> {
+    let (mut tree, mut hidden) = (P::command(), Vec::new());
+    tree.build();
+    each(&mut tree, &mut |name, command| {
+        if command.is_hide_set() {
+            hidden.push(name.to_owned());
+        }
+    });
+    hidden
+}
+
+/// Looks at every command below one.
+fn each(command: &mut Command, look: &mut dyn FnMut(&str, &mut Command)) {
+    for below in command.get_subcommands_mut().filter(|below| below.get_name() != "help") {
+        let name = below.get_bin_name().unwrap().to_owned();
+        look(&name, below);
+        each(below, look);
+    }
+}
+
+/// The words of a line up to a pipe or a redirection, as a shell splits them.
+fn words(line: &str) -> Vec<OsString> {
+    let (mut words, mut word, mut quote) = (Vec::new(), String::new(), None);
+    for letter in line.chars().chain([' ']) {
+        match (quote, letter) {
+            (Some(mark), letter) if letter == mark => quote = None,
+            (None, '\'' | '"') => quote = Some(letter),
+            (None, ' ') if matches!(word.as_str(), "|" | ">") => return words,
+            (None, ' ') => words.push(std::mem::take(&mut word).into()),
+            (_, letter) => word.push(letter),
+        }
+    }
+    words
 }

@@ -226,11 +226,11 @@ impl Overview for Rbuild {
         ("As Docker groups them", &["container", "image", "system", "buildx"]),
     ];
     const EXAMPLES: &[&str] = &[
-        "rbuild bud -t app .                              build the Dockerfile here",
-        "rbuild bud -t registry.example/app:1 --push .    build and push",
-        "rbuild run --rm -it app sh                       a shell in it",
-        "rbuild images                                    what is in the store",
-        "rbuild prune --older-than 7d                     what nothing needed for a week",
+        "rbuild bud -t app .                            # build the Dockerfile here",
+        "rbuild bud -t registry.example/app:1 --push .  # build and push",
+        "rbuild run --rm -it app sh                     # a shell in it",
+        "rbuild images                                  # what is in the store",
+        "rbuild prune --older-than 7d                   # what nothing needed for a week",
     ];
 }
 
@@ -241,7 +241,7 @@ pub(crate) fn run(
     rootless: bool,
 ) -> Result<Result<u8, Failure>, clap::Error> {
     if let Some(line) = oci_runtime::line(arguments) {
-        return Ok(OciRuntime::try_parse_from(line)?.run());
+        return Ok(OciRuntime::parse(&line)?.run());
     }
     let Rbuild { every, mut command } = match quickly(arguments) {
         Some(parsed) => parsed,
@@ -409,5 +409,28 @@ mod tests {
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
         help_check::check::<Rbuild>();
+    }
+
+    #[test]
+    fn every_example_is_a_line_of_a_command() {
+        help_check::check_examples::<Rbuild>(|line| {
+            let read = |line: Vec<OsString>| OciRuntime::parse(&line).is_ok();
+            oci_runtime::line(line).is_some_and(read)
+        });
+    }
+
+    #[test]
+    fn minus_h_at_the_end_is_help_also_where_it_is_the_host_name() {
+        let help = |text: &str| {
+            let line: Vec<OsString> = text.split(' ').map(OsString::from).collect();
+            tree::parse::<Rbuild>(&line).err().map(|error| error.to_string())
+        };
+        for line in ["rbuild run -h", "rbuild create --rm=false -h", "rbuild container run -h"] {
+            let text = help(line).unwrap();
+            assert!(text.contains("Examples:") && text.contains("-h, --hostname"), "{text}");
+            assert!(text.lines().count() <= 100, "{line}: {text}");
+        }
+        assert_eq!(help("rbuild run -h name image"), None);
+        assert!(help("rbuild run --hostname").unwrap().contains("a value is required"));
     }
 }

@@ -158,11 +158,11 @@ impl Overview for Rcopy {
         ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
-        "rcopy copy docker://registry.example/app:1 oci:app:1    to a layout",
-        "rcopy copy --all docker://a.example/app docker://b.example/app",
-        "rcopy inspect docker://registry.example/app:1",
-        "rcopy list-tags docker://registry.example/app",
-        "rcopy diff registry.example/app:1 registry.example/app:2",
+        "rcopy copy docker://registry.example/app:1 oci:app:1            # to a layout",
+        "rcopy copy --all docker://a.example/app docker://b.example/app  # all platforms",
+        "rcopy inspect docker://registry.example/app:1                   # tags, layers, labels",
+        "rcopy list-tags docker://registry.example/app                   # as JSON",
+        "rcopy diff registry.example/app:1 registry.example/app:2        # two versions",
     ];
 }
 
@@ -300,5 +300,10 @@ mod tests {
     #[test]
     fn help_is_two_screens_and_says_what_every_command_has_once() {
         help_check::check::<Rcopy>();
+    }
+
+    #[test]
+    fn every_example_is_a_line_of_a_command() {
+        help_check::check_examples::<Rcopy>(|_| false);
     }
 }

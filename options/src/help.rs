@@ -1,13 +1,13 @@
 //! How the command trees are shown: commands in groups with examples, examples before options,
-//! options of every command once; and which flag is meant where a script has one of another program.
+//! options of every command once.
 
+use std::ffi::OsString;
 use std::path::Path;
 
-use clap::builder::StyledStr;
-use clap::error::{ContextKind, ContextValue};
+use clap::builder::{ArgAction, StyledStr};
 use clap::{Command, CommandFactory};
 
-use crate::Failure;
+use crate::{Failure, examples};
 
 /// What a program shows first.
 pub trait Overview: CommandFactory {
@@ -22,46 +22,129 @@ const TWO_SCREENS: usize = 100;
 /// The columns that lists of commands take at most.
 const WIDTH: usize = 100;
 
+/// How the help of a command is laid out: examples come before options.
+const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n\n{all-args}";
+/// The lines below it.
+const FOOTER: usize = 2;
+
 /// The tree as it is shown.
 pub fn shown<P: Overview>() -> Command {
     let mut tree = P::command();
+    let (name, overview) = (tree.get_name().to_owned(), overview::<P>(&tree));
+    // What `-h` hides must be known before the tree is built: else `--help` is the same.
+    tree = tree
+        .mut_args(|arg| if arg.is_global_set() { arg.hide_short_help(true) } else { arg })
+        .mut_subcommands(|command| {
+            let path = format!("{name} {}", command.get_name());
+            short(examples::added(command, &path))
+        });
     tree.build();
-    let overview = overview::<P>(&tree);
-    let usage = format!("{} [OPTIONS] <COMMAND>", tree.get_name());
-    let footer = format!("Options of every command: {} --help", tree.get_name());
-    let tree = tree.mut_subcommands(|command| below(command, &footer));
-    tree.mut_subcommands(|command| command.hide(true))
+    let footer = format!("Options of every command: {name} --help");
+    let template = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}";
+    tree.mut_subcommands(|command| below(command, &footer).hide(true))
         .before_help(overview)
-        .override_usage(usage)
-        .help_template("{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}")
+        .override_usage(format!("{name} [OPTIONS] <COMMAND>"))
+        .help_template(format!("{template}\n\n{footer}"))
 }
 
+/// A tree of its own, such as `rbuild runtime`, as it is shown.
+pub fn shown_alone(tree: Command, path: &str) -> Command {
+    let mut tree = examples::added(tree, path).bin_name(path);
+    tree.build();
+    tree.mut_subcommands(|command| below(command, &format!("Options of every command: {path} -h")))
+}
+
+/// As shown below the program, where options of every command are left out.
 fn below(command: Command, footer: &str) -> Command {
-    let template = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n\n{all-args}\n\n";
     let command = command
         .mut_args(|arg| match arg.is_global_set() || arg.get_id() == "version" {
             true => arg.hide(true),
             false => arg,
         })
-        .help_template(format!("{template}{footer}"));
-    short(command).mut_subcommands(|command| below(command, footer))
+        .help_template(format!("{TEMPLATE}\n\n{footer}"));
+    command.mut_subcommands(|command| below(command, footer))
 }
 
-/// Leaves what few need to `--help` where `-h` would be longer than two screens: the options under
-/// the last headings.
+/// The help that a line asks for whose last word is `-h` of a command where that is an option with
+/// a value, as docker's `run` has it.
+pub fn short_of<P: Overview>(line: &[OsString]) -> Option<clap::Error> {
+    let (_, words) = line.split_last().filter(|(last, _)| *last == "-h")?;
+    let taken = |command: &Command| {
+        let mut args = command.get_arguments();
+        args.any(|arg| arg.get_short() == Some('h') && arg.get_id() != "help")
+    };
+    let tree = each(shown::<P>(), &|command| match taken(&command) {
+        true => command.mut_args(|arg| match arg.get_id() == "help" {
+            true => arg.action(ArgAction::HelpShort),
+            false => arg,
+        }),
+        false => command,
+    });
+    let line = words.iter().cloned().chain(std::iter::once(OsString::from("--help")));
+    tree.try_get_matches_from(line).err()
+}
+
+fn each(command: Command, change: &dyn Fn(Command) -> Command) -> Command {
+    change(command).mut_subcommands(|below| each(below, change))
+}
+
+/// The options that `-h` shows where all of them would take more than two screens: of commands
+/// that have the first one.
+const COMMON: &[(&str, &str)] = &[
+    (
+        "build-arg",
+        "add-host build-arg build-context cache-from cache-to check creds file format label \
+         memory metadata-file network no-cache on-failure output platform progress provenance \
+         pull push quiet sbom secret sign sign-key squash ssh tag target tls-verify volume",
+    ),
+    (
+        "cap-add",
+        "add-host cap-add cap-drop cidfile cpus creds detach device dns entrypoint env env- \
+         file format health-cmd help hostname init interactive label lazy memory mount name \
+         network network-alias pids-limit platform privileged publish publish-all pull quiet \
+         read-only replace restart rm security-opt shm-size stop-timeout timeout tls-verify \
+         tmpfs tty ulimit user userns volume workdir",
+    ),
+    (
+        "dest-creds",
+        "additional-tag all all-tags dest-cert-dir dest-compress-format dest-compress-level \
+         dest-creds dest-tls-verify digest-tags digestfile dry-run format image-parallel- \
+         copies multi-arch no-clobber platform preserve-digests progress quiet referrers \
+         remove-signatures retry-times sign sign-by sign-by-sigstore-private-key src-cert-dir \
+         src-creds src-tls-verify",
+    ),
+];
+
+/// Leaves what few need to `--help` where `-h` would be longer than two screens: what is not
+/// common, then the options under the last headings.
 fn short(mut command: Command) -> Command {
+    let lines = |command: &Command| {
+        let text = command.clone().help_template(TEMPLATE).render_help().to_string();
+        text.lines().count() + FOOTER
+    };
+    if lines(&command) > TWO_SCREENS {
+        let has = |long: &str| command.get_arguments().any(|arg| arg.get_long() == Some(long));
+        let common = COMMON.iter().find(|(long, _)| has(long)).map(|(_, common)| *common);
+        command = command.mut_args(|arg| match (arg.get_long(), common) {
+            (Some(long), Some(common)) if common.split(' ').all(|one| one != long) => {
+                arg.hide_short_help(true)
+            }
+            _ => arg,
+        });
+    }
     loop {
-        let lines = command.render_help().to_string().lines().count();
         let visible = command.get_arguments().filter(|arg| !arg.is_hide_set());
         let headings = visible
             .filter(|arg| !arg.is_hide_short_help_set())
             .filter_map(|arg| arg.get_help_heading().map(str::to_owned));
-        let Some(last) = headings.last().filter(|_| lines > TWO_SCREENS) else { return command };
+        let last = headings.last().filter(|_| lines(&command) > TWO_SCREENS);
+        let Some(last) = last else { break };
         command = command.mut_args(|arg| match arg.get_help_heading() == Some(&last) {
             true => arg.hide_short_help(true),
             false => arg,
         });
     }
+    command.mut_subcommands(short)
 }
 
 fn overview<P: Overview>(tree: &Command) -> StyledStr {
@@ -131,45 +214,7 @@ pub fn manual<P: Overview>(directory: &Path) -> Result<(), Failure> {
         Failure::io(format!("writing manual pages to {}", directory.display()), &error)
     };
     std::fs::create_dir_all(directory).map_err(failed)?;
-    clap_mangen::generate_to(P::command(), directory).map_err(failed)
-}
-
-/// Flags of docker, podman, buildah, skopeo and crane that are spelled another way here.
-const ELSEWHERE: &[(&str, &str)] = &[
-    (
-        "--load",
-        "what is built is in the store; -o type=docker,dest=- gives `docker load` an archive",
-    ),
-    ("--builder", "there is one builder, and it needs no daemon"),
-    ("--attest", "--sbom and --provenance"),
-    ("--bundle", "--output type=oci"),
-    ("--gpus", "--device"),
-    ("--publish", "-p in `rbuild run`; a build publishes no ports"),
-    ("--link", "--network"),
-    ("--image", "name the image without a flag"),
-    ("--insecure", "--tls-verify=false"),
-    ("--src-insecure", "--src-tls-verify=false"),
-    ("--dest-insecure", "--dest-tls-verify=false"),
-    ("--allow-nondistributable-artifacts", "foreign layers are copied where the source holds them"),
-    ("--jobs-per-image", "--jobs"),
-    ("--image-parallel-copies", "--jobs"),
-    ("--cache-repo", "--cache-to type=registry,ref=NAME and --cache-from type=registry,ref=NAME"),
-    ("--destination", "-t NAME --push"),
-    ("--dockerfile", "-f FILE"),
-    ("--context", "name the context without a flag"),
-    ("--log-driver", "`rbuild logs` reads what a container wrote"),
-    ("--dest-precompute-digests", "a blob that is there already is never sent"),
-    ("--username-stdin", "--password-stdin"),
-];
-
-/// Says what another program's flag is called here.
-pub fn translated(mut error: clap::Error) -> clap::Error {
-    let Some(ContextValue::String(flag)) = error.get(ContextKind::InvalidArg) else { return error };
-    let name = flag.split(['=', ' ']).next().unwrap_or_default();
-    if let Some((_, here)) = ELSEWHERE.iter().find(|(known, _)| *known == name) {
-        let hint = StyledStr::from(format!("here: {here}"));
-        error.remove(ContextKind::SuggestedArg);
-        error.insert(ContextKind::Suggested, ContextValue::StyledStrs(vec![hint]));
-    }
-    error
+    let tree = P::command();
+    let name = tree.get_name().to_owned();
+    clap_mangen::generate_to(examples::added(tree, &name), directory).map_err(failed)
 }

@@ -85,6 +85,14 @@ fn section(text: &mut String, command: &mut Command, level: usize) {
         let _ = write!(text, "\nAlso: {}.\n", aliases.join(", "));
     }
     let _ = write!(text, "\n```console\n{usage}\n```\n");
+    let examples = crate::examples::of(title);
+    if !examples.is_empty() {
+        let _ = write!(text, "\n**Examples**\n\n```console\n");
+        for crate::examples::Example { line, what } in examples {
+            let _ = write!(text, "# {what}\n$ {line}\n");
+        }
+        text.push_str("```\n");
+    }
     let own: Vec<&Arg> =
         command.get_arguments().filter(|arg| !arg.is_global_set() && !is_help(arg)).collect();
     options(text, own.iter().copied().filter(|arg| arg.is_positional()), Some("Arguments"));

@@ -8,6 +8,7 @@ use clap::{Args, Command, FromArgMatches};
 
 use crate::clusters::spread;
 use crate::dialect::Dialect;
+use crate::elsewhere;
 use crate::help::{self, Overview};
 
 /// Reads a command line.
@@ -31,7 +32,11 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
             // Reported for the flags as people write them, if that is the same fault.
             let plain = dialect.tree(P::command()).try_get_matches_from(arguments).err();
             let plain = plain.filter(|plain| plain.kind() == error.kind());
-            Err(help::translated(plain.unwrap_or(error)))
+            let help = (error.kind() == ErrorKind::InvalidValue)
+                .then(|| help::short_of::<P>(arguments))
+                .flatten()
+                .filter(|help| is_help(help.kind()));
+            Err(help.unwrap_or_else(|| elsewhere::translated(plain.unwrap_or(error))))
         }
     }
 }

@@ -194,11 +194,80 @@ fn flags_of_wrappers_and_pull_policies_mean_what_they_mean_elsewhere() {
     bench.rbuild(["--storage-driver=overlay", "--runroot=/x", "images", "-q"]).ok();
 }
 
+/// Lines of other programs, and what ours says of the flag.
+const ELSEWHERE: &[(&str, &str)] = &[
+    // docker, buildx and buildctl
+    ("rbuild bud --attests=type=sbom .", "a similar argument exists: '--attest'"),
+    ("rbuild bud --publish=80 .", "-p in `rbuild run`"),
+    ("rbuild bud --stream .", "output is shown as it comes"),
+    ("rbuild bud --frontend=dockerfile.v0 .", "the Dockerfile frontend is built in"),
+    ("rbuild bud --local=context=. .", "--build-context"),
+    ("rbuild bud --opt=target=a .", "--target"),
+    ("rbuild bud --export-cache=type=inline .", "here: --cache-to"),
+    ("rbuild bud --import-cache=type=registry .", "here: --cache-from"),
+    ("rbuild push --disable-content-trust app", "policy.json"),
+    ("rbuild push --all-tags app", "push each name by itself"),
+    ("rbuild images --tree", "`rcopy tree`"),
+    ("rbuild history --human app", "--format json has numbers"),
+    // podman and buildah
+    ("rbuild save --multi-image-archive a b", "name several images"),
+    ("rbuild save --uncompressed a", "are not compressed"),
+    ("rbuild ps --pod", "there are no pods"),
+    ("rbuild pull --decryption-key=key app", "decrypt the image with skopeo"),
+    ("rbuild push --encryption-key=jwe:key app", "encrypt the image with skopeo"),
+    ("rbuild push --encrypt-layer=0 app", "encrypt the image with skopeo"),
+    ("rbuild login --tls registry.example", "a similar argument exists: '--tls-verify'"),
+    // kaniko
+    ("rbuild bud --destination=app", "-t NAME --push"),
+    ("rbuild bud --dockerfile=f", "-f FILE"),
+    ("rbuild bud --context=dir", "name the context without a flag"),
+    ("rbuild bud --cache-dir=d .", "--cache-from type=local,src=DIR"),
+    ("rbuild bud --no-push .", "nothing is pushed without --push"),
+    ("rbuild bud --single-snapshot .", "--squash=new"),
+    ("rbuild bud --snapshot-mode=redo .", "changes are found by an overlay"),
+    ("rbuild bud --use-new-run .", "each step is an overlay"),
+    ("rbuild bud --reproducible .", "--timestamp 0"),
+    ("rbuild bud --tarPath=f .", "-o type=docker,dest=FILE"),
+    ("rbuild bud --skip-tls-verify .", "--tls-verify=false"),
+    ("rbuild bud --customPlatform=linux/arm64 .", "--platform OS/ARCH"),
+    // crane, regctl and oras
+    ("rcopy copy --allow-nondistributable-artifacts a b", "foreign layers are copied"),
+    ("rcopy pull --cache_path=d a b", "`rbuild pull`"),
+    ("rcopy copy --force-recursive a b", "never sent again"),
+    ("rcopy copy --include-external a b", "foreign layers are copied"),
+    ("rcopy copy --plain-http a b", "--tls-verify=false"),
+    ("rcopy copy --from-oci-layout a b", "oci:PATH"),
+    ("rcopy copy --to-oci-layout a b", "oci:PATH"),
+    ("rcopy copy --recursive a b", "--referrers"),
+    ("rcopy copy --concurrency=3 a b", "--jobs"),
+    ("rcopy copy --registry-config=f a b", "--authfile"),
+    ("rcopy manifest --descriptor a", "`rcopy manifest head`"),
+    ("rcopy manifest --pretty a", "jq"),
+    ("rcopy tree --depth=2 a", "everything that is attached"),
+    // cosign
+    ("rcopy sign --yes a", "there are no questions"),
+    ("rcopy sign --sk a", "PKCS#11"),
+    ("rcopy sign --tlog-upload=false a", "never logged"),
+    ("rcopy verify --insecure-ignore-tlog a", "needs no log entry"),
+    ("rcopy verify --check-claims=false a", "always compared"),
+];
+
 #[test]
 fn flags_of_other_programs_are_translated() {
     let bench = Bench::new();
     bench.rbuild(["bud", "--cache-repo=x", "."]).code(125).fails(&["--cache-repo", "--cache-to"]);
     bench.rcopy(["copy", "--insecure", "a", "b"]).code(1).fails(&["--tls-verify=false"]);
+    for (line, here) in ELSEWHERE {
+        let mut words = line.split(' ');
+        let program = words.next().unwrap();
+        let flag = words.clone().find(|word| word.starts_with("--")).unwrap();
+        let ran = if program == "rbuild" { bench.rbuild(words) } else { bench.rcopy(words) };
+        ran.fails(&[&format!("'{}'", flag.split('=').next().unwrap()), here]);
+    }
+    for (line, silly) in [("bud --no-pusk .", "--cpus"), ("bud --frontends=x .", "--root")] {
+        let ran = bench.rbuild(line.split(' ')).code(125).fails(&["unexpected argument"]);
+        assert!(!ran.stderr.contains(silly), "{}", ran.stderr);
+    }
     let ran = bench.rbuild(["run", "--ntework=host", "busybox"]).code(125);
     ran.fails(&["there is no flag --ntework", "did you mean --network?"]);
     bench.rbuild(["man", "pages"]).ok();

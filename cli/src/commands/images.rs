@@ -267,7 +267,7 @@ pub(crate) struct Rmi {
     /// Ignore missing images
     #[arg(short, long)]
     ignore: bool,
-    /// Accepted for scripts: there are no unnamed parents that would go too
+    /// Accepted for scripts: there are no unnamed parents to remove
     #[arg(long)]
     no_prune: bool,
 }

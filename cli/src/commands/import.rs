@@ -15,7 +15,7 @@ use crate::app::{App, observed};
 use crate::commands::Runnable;
 use options::place::local_name;
 
-/// Make an image of an archive of a root file system
+/// Make an image from an archive of a root file system
 #[derive(Debug, Args)]
 pub(crate) struct Import {
     /// Apply a Dockerfile instruction to the config: `ENV A=1`, `CMD ["run"]`

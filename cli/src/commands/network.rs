@@ -29,15 +29,15 @@ pub(crate) enum Network {
     /// Remove networks that no running container is on
     #[command(alias = "remove")]
     Rm(Rm),
-    /// Put a container on a network
+    /// Connect a container to a network
     Connect(Connect),
-    /// Take a container off a network
+    /// Disconnect a container from a network
     Disconnect(Disconnect),
     /// Remove all networks that no container uses
     Prune(Prune),
-    /// Exit with 0 if there is the network, with 1 if not
+    /// Exit with 0 if the network exists, else with 1
     Exists(Exists),
-    /// Bring containers back to networks whose process is gone
+    /// Connect containers again to networks whose process has ended
     Reload(Reload),
 }
 
@@ -69,8 +69,8 @@ pub(super) fn document(app: &App, name: &str) -> Result<Value, Failure> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Create {
-    /// Choose how the network is carried: bridge, or macvlan or ipvlan, which put containers on the
-    /// wire of a device of this machine
+    /// Use this driver: bridge, or macvlan or ipvlan, which connect containers to a device of this
+    /// machine
     #[arg(short, long, value_name = "DRIVER", default_value = "bridge")]
     driver: network::Driver,
     /// Use this range of addresses, one of each kind (default: a free one)
@@ -134,13 +134,13 @@ pub(crate) struct Ls {
     /// Show matching networks only: name=, id=, driver=, label=, scope=, type=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Print a Go template per network, `table` and one, or json
+    /// Format each network with a Go template (`table TEMPLATE` for columns), or json
     #[arg(long, value_name = "TEMPLATE")]
     format: Option<String>,
     /// Print ids only
     #[arg(short, long)]
     quiet: bool,
-    /// Show whole ids
+    /// Show full ids
     #[arg(long)]
     no_trunc: bool,
     /// Print no header
@@ -201,10 +201,10 @@ fn filter(text: &str) -> Result<NetworkFilter, Failure> {
 
 #[derive(Debug, Args)]
 pub(crate) struct Inspect {
-    /// Print a Go template per network
+    /// Format each network with a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Accepted: who is on the network is always shown
+    /// Accepted: the containers of a network are always shown
     #[arg(short, long)]
     verbose: bool,
     /// The networks

@@ -8,7 +8,7 @@ use super::bud::Bud;
 use crate::app::App;
 use options::Failure;
 
-/// Show which steps of a build are cached and which would run, and why; run nothing
+/// Show which steps of a build are cached, which would run, and why
 ///
 /// Takes the flags of `rbuild bud`. Exit code 0: every step is cached; 3: some would run.
 #[derive(Debug, Args)]

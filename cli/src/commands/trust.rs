@@ -68,7 +68,7 @@ pub(crate) struct Init {
     /// public one of sigstore)
     #[arg(long, value_name = "URL|DIR", conflicts_with = "trusted_root", requires = "root")]
     mirror: Option<String>,
-    /// Trust the TUF repository by this root.json (default: the one of sigstore's public repository)
+    /// Trust this root.json of the TUF repository (default: that of sigstore's public repository)
     #[arg(long, value_name = "FILE", conflicts_with = "trusted_root")]
     root: Option<PathBuf>,
 }

@@ -22,7 +22,7 @@ use options::registry::RegistryFlags;
 /// The exit code when the image is another one.
 const DIFFERS: u8 = 3;
 
-/// Build an image again from its provenance or a lock file and show the differences
+/// Rebuild an image from its provenance or a lock file, and show the differences
 ///
 /// Exit code 0: the rebuild gives the same manifest, or with --ignore-times the same but for times; 3:
 /// it gives another; 125: no comparison was possible. Every step runs again, with the original inputs.

@@ -95,13 +95,9 @@ pub struct ContainerFlags {
     /// Use this Ethernet address on the named network
     #[arg(long, value_name = "ADDRESS", value_parser = mac, help_heading = "Network")]
     mac_address: Option<Mac>,
-    /// Publish a port of the container; without a host port use any free one
-    #[arg(
-        short,
-        long,
-        value_name = "[[ADDRESS:]PORT[-PORT]:]PORT[-PORT][/udp]",
-        help_heading = "Network"
-    )]
+    /// Publish a port of the container, or a range such as 80-89, with /udp behind it if needed; without
+    /// a host port use any free one
+    #[arg(short, long, value_name = "[[IP:]PORT:]PORT", help_heading = "Network")]
     publish: Vec<String>,
     /// Publish every port of the image and of --expose on free host ports
     #[arg(short = 'P', long, help_heading = "Network")]

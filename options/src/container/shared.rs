@@ -17,9 +17,11 @@ use crate::flags::{each, of_flag, wrong_use};
 /// Flags of every container, including those of builds.
 #[derive(Debug, Clone, Default, Args)]
 pub struct SharedFlags {
-    /// Use this network: private (default; reaches out, but not to this machine's loopback
-    /// services; pasta and slirp4netns are the same), bridge, the NAME of a network with options
-    /// behind (NAME:ip=ADDRESS,alias=NAME), cni:NAME, container:NAME, ns:PATH, none or host
+    /// Use this network: private, bridge, NAME, container:NAME, none, host … (default: private)
+    ///
+    /// private reaches out, but not to this machine's loopback services; pasta and slirp4netns are the
+    /// same. The NAME of a network may have options behind it (NAME:ip=ADDRESS,alias=NAME). cni:NAME is
+    /// a network of CNI, ns:PATH a network namespace.
     #[arg(long, visible_alias = "net", value_name = "NETWORK", help_heading = "Network")]
     pub network: Vec<String>,
     /// Find networks cni:NAME in this directory (default: $NETCONFPATH, /etc/cni/net.d)
@@ -59,11 +61,12 @@ pub struct SharedFlags {
     pub(crate) http_proxy: Option<bool>,
 
     /// Mount a path of this machine; `:O` discards writes
-    #[arg(short, long, value_name = "HOST:CONTAINER[:OPTIONS]", help_heading = "Files")]
+    #[arg(short, long, value_name = "HOST:CONTAINER[:…]", help_heading = "Files")]
     pub(crate) volume: Vec<String>,
-    /// Give access to a device of this machine; with `run` also VENDOR/CLASS=NAME of /etc/cdi or
+    /// Give access to a device of this machine, with :r, :w or :m behind it to some of it only; with
+    /// `run` also VENDOR/CLASS=NAME of /etc/cdi or
     /// /var/run/cdi
-    #[arg(long, value_name = "HOST[:CONTAINER][:rwm]", help_heading = "Files")]
+    #[arg(long, value_name = "HOST[:CONTAINER]", help_heading = "Files")]
     pub(crate) device: Vec<String>,
     /// Limits.
     #[command(flatten)]
@@ -113,7 +116,7 @@ pub struct SharedFlags {
 /// Limits of a container.
 #[derive(Debug, Clone, Default, Args)]
 pub struct LimitFlags {
-    /// Limit the memory, to 6m at least; as with other limits, 0 is none
+    /// Limit the memory, at least 6m; 0 is no limit
     #[arg(short, long, value_name = "SIZE", value_parser = syntax::memory, help_heading = "Limits")]
     pub(crate) memory: Option<u64>,
     /// Limit memory plus swap; -1 is unlimited

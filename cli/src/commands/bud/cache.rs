@@ -14,14 +14,18 @@ use options::flags::{self, of_flag};
 
 /// Import, export and limits of the cache.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Cache")]
 pub(crate) struct CacheFlags {
-    /// Import this cache: an image or repository, type=registry,ref=NAME, type=local,src=DIRECTORY,
-    /// type=s3,bucket=NAME,region=NAME, type=azblob,account_url=URL or type=gha
+    /// Import the build cache of this image or repository, or type=registry|local|s3|azblob|gha,…
+    ///
+    /// The forms are type=registry,ref=NAME, type=local,src=DIRECTORY, type=s3,bucket=NAME,region=NAME,
+    /// type=azblob,account_url=URL and type=gha.
     #[arg(long, value_name = "CACHE")]
     cache_from: Vec<String>,
-    /// Export the cache: to a repository, type=registry,ref=NAME, type=local,dest=DIRECTORY,
-    /// type=inline, type=s3, type=azblob or type=gha; other keys are mode=max|min, compression=,
-    /// mounts=, ignore-error=
+    /// Export the build cache to this repository, or type=registry|local|inline|s3|azblob|gha,…
+    ///
+    /// The forms are those of --cache-from, type=local,dest=DIRECTORY and type=inline. Other keys are
+    /// mode=max|min, compression=, mounts= and ignore-error=.
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
     /// Run steps again whose result is older than this: 12h, 7d

@@ -15,8 +15,8 @@ use options::flags;
 #[derive(Debug, Args)]
 #[command(next_help_heading = "Questions")]
 pub(crate) struct CallFlags {
-    /// Do not build: check the Dockerfile, list its targets, or outline the target's inputs
-    #[arg(long, value_name = "build|check|outline|targets[,format=FORMAT]")]
+    /// Do not build: check the Dockerfile, list its targets, or outline the inputs of the target
+    #[arg(long, value_name = "METHOD[,format=FORM]")]
     call: Option<String>,
     /// Check the Dockerfile without building; exit with 1 if there are findings (as --call=check)
     #[arg(long, conflicts_with = "call")]

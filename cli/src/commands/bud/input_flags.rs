@@ -29,7 +29,7 @@ pub(crate) struct InputFlags {
     secret: Vec<String>,
     /// Give RUN --mount=type=ssh an agent: default ($SSH_AUTH_SOCK), ID=SOCKET, or the files of
     /// private keys, ID=KEY[,KEY]
-    #[arg(long, value_name = "default|ID=SOCKET|ID=KEY,…")]
+    #[arg(long, value_name = "default|ID=SOCKET,…")]
     ssh: Vec<String>,
 }
 

@@ -72,10 +72,10 @@ pub(crate) struct Bud {
     #[arg(long, value_name = "STAGE")]
     target: Option<String>,
     /// Run every step again
-    #[arg(long)]
+    #[arg(long, help_heading = "Cache")]
     no_cache: bool,
     /// Run every step of these stages again
-    #[arg(long, value_name = "STAGE", value_delimiter = ',')]
+    #[arg(long, value_name = "STAGE", value_delimiter = ',', help_heading = "Cache")]
     no_cache_filter: Vec<String>,
     /// Use this ignore file instead of the context's
     #[arg(long, value_name = "FILE")]

@@ -99,7 +99,7 @@ pub(crate) struct Wait {
     /// the exit code of a container that has not ended is printed as -1
     #[arg(long, value_name = "STATE", value_delimiter = ',', value_parser = condition)]
     condition: Vec<Condition>,
-    /// Look this often for a --condition
+    /// Check the --condition at this interval
     #[arg(short, long, value_name = "TIME", default_value = "250ms", value_parser = interval)]
     interval: Duration,
     /// Wait for the container that was made last

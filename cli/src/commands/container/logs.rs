@@ -38,7 +38,7 @@ pub(crate) struct Logs {
     /// Show the id (with --names the name) of each container in a color of its own
     #[arg(long)]
     color: bool,
-    /// Show the labels and variables that --log-opt labels= and env= name: there are none
+    /// Accepted: --log-opt keeps no labels or variables to show
     #[arg(long)]
     details: bool,
     /// Show the container that was made last

@@ -44,6 +44,7 @@ pub(super) struct Exec {
     /// Set no_new_privs
     #[arg(long)]
     no_new_privs: bool,
+    /// Name of the container
     id: String,
     #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "COMMAND")]
     command: Vec<String>,

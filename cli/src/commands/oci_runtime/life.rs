@@ -91,6 +91,7 @@ impl Create {
 /// Start the program of a created container
 #[derive(Debug, Args)]
 pub(super) struct Start {
+    /// Name of the container
     id: String,
 }
 
@@ -161,6 +162,7 @@ pub(super) struct Kill {
     /// Send it to every process of the container
     #[arg(short, long)]
     all: bool,
+    /// Name of the container
     id: String,
     #[arg(value_parser = flags::signal, default_value = "TERM")]
     signal: runtime::Signal,
@@ -179,6 +181,7 @@ pub(super) struct Delete {
     /// Kill a running container first
     #[arg(short, long)]
     force: bool,
+    /// Name of the container
     id: String,
 }
 
@@ -192,6 +195,7 @@ impl Delete {
 /// Freeze all processes of a container
 #[derive(Debug, Args)]
 pub(super) struct Pause {
+    /// Name of the container
     id: String,
 }
 
@@ -205,6 +209,7 @@ impl Pause {
 /// Resume the processes of a container
 #[derive(Debug, Args)]
 pub(super) struct Resume {
+    /// Name of the container
     id: String,
 }
 
@@ -248,6 +253,7 @@ pub(super) struct Update {
     /// Limit the number of processes
     #[arg(long, value_name = "NUMBER", allow_hyphen_values = true)]
     pids_limit: Option<i64>,
+    /// Name of the container
     id: String,
 }
 

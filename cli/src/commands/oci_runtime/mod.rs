@@ -9,8 +9,8 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
-use clap::{Parser, Subcommand, ValueEnum};
-use options::Failure;
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
+use options::{Failure, help};
 use runtime::Engine;
 
 /// Run OCI bundles for an engine, with runc's command line
@@ -82,10 +82,22 @@ pub(crate) fn line(arguments: &[OsString]) -> Option<Vec<OsString>> {
 }
 
 impl OciRuntime {
+    /// Reads a line of runc's.
+    ///
+    /// # Errors
+    /// Wrong use, or help that was asked for.
+    pub(crate) fn parse(line: &[OsString]) -> Result<OciRuntime, clap::Error> {
+        OciRuntime::try_parse_from(line).map_err(|error| {
+            let help = help::shown_alone(OciRuntime::command(), "rbuild runtime");
+            let help = help.try_get_matches_from(line).err();
+            help.filter(|help| help.kind() == error.kind()).unwrap_or(error)
+        })
+    }
+
     /// Reads what follows the word `runtime`; ends the process on wrong use.
     pub(crate) fn read(arguments: Vec<OsString>) -> OciRuntime {
-        let line = std::iter::once("rbuild runtime".into()).chain(arguments);
-        OciRuntime::try_parse_from(line).unwrap_or_else(|error| error.exit())
+        let line: Vec<_> = std::iter::once("rbuild runtime".into()).chain(arguments).collect();
+        OciRuntime::parse(&line).unwrap_or_else(|error| error.exit())
     }
 
     /// Does what the engine asks for.

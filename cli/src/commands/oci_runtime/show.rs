@@ -18,6 +18,7 @@ enum Format {
 /// Print the state of a container, as the runtime-spec defines it
 #[derive(Debug, Args)]
 pub(super) struct State {
+    /// Name of the container
     id: String,
 }
 
@@ -70,6 +71,7 @@ pub(super) struct Ps {
     /// Print in this format: table or json
     #[arg(short, long, value_enum, default_value = "table")]
     format: Format,
+    /// Name of the container
     id: String,
 }
 
@@ -128,6 +130,7 @@ pub(super) struct Events {
     /// Print at this interval, such as 5s
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = interval)]
     interval: Duration,
+    /// Name of the container
     id: String,
 }
 

@@ -19,11 +19,6 @@ use crate::commands::Runnable;
 /// servers can share one bucket or directory. At SIGTERM the server finishes running requests. For
 /// monitoring it has /metrics, /healthz and /readyz.
 #[derive(Debug, Args)]
-#[command(after_help = "Examples:
-  rbuild registry serve --directory /srv/registry
-  rbuild registry serve --config registry.toml --address 0.0.0.0:443
-  rbuild registry serve --s3-bucket images --s3-endpoint https://minio.example:9000
-  rbuild registry serve --config cache.toml --peers dns:cache.example:5000")]
 pub(crate) struct Serve {
     /// Listen on this address; port 0 takes a free port (default: 127.0.0.1:5000)
     #[arg(long, value_name = "ADDRESS:PORT", env = "RBUILD_REGISTRY_ADDRESS")]

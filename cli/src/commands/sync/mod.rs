@@ -37,7 +37,6 @@ enum ToTransport {
 
 /// Mirror many images: all or some tags of repositories, a directory, or a YAML list
 #[derive(Debug, Args)]
-#[command(after_long_help = EXAMPLES)]
 pub(crate) struct Sync {
     /// The kind of SOURCE: docker (a repository or image), dir, or yaml (a list; `-` is stdin)
     #[arg(short, long = "src", value_enum)]
@@ -154,15 +153,6 @@ struct DeleteFlags {
     #[arg(long, value_name = "PERCENT", default_value_t = 25, value_parser = clap::value_parser!(u8).range(0..=100))]
     delete_limit: u8,
 }
-
-const EXAMPLES: &str = "Examples:
-  rcopy sync --src docker --dest docker registry.example/team/app mirror.example/team
-  rcopy sync --src docker --dest dir --scoped registry.example/busybox /media/usb
-  rcopy sync --src yaml --dest docker --all --keep-going list.yaml mirror.example/all
-  rcopy sync --src yaml --dest docker --delete --dry-run list.yaml mirror.example/all
-  rcopy sync --src yaml --dest docker --shard 0/4 list.yaml mirror.example/all
-
-Several workers share a mirror when each is given its --shard; see docs/sync.md.";
 
 impl Runnable for Sync {
     fn run(self, app: &App) -> Result<u8, Failure> {

@@ -12,7 +12,7 @@ use super::locked;
 use crate::app::{App, observed};
 use crate::commands::Runnable;
 
-/// Run a command in a user namespace in which an ordinary user can mount working containers
+/// Run a command in a user namespace, where ordinary users can mount containers
 #[derive(Debug, Args)]
 pub(crate) struct Unshare {
     /// Mount this container; VARIABLE (or NAME itself) contains the path
