@@ -22,8 +22,6 @@ mod commands;
 mod config;
 mod entry;
 mod format;
-#[cfg(test)]
-mod help_check;
 mod hints;
 mod interrupt;
 mod rbuild;

@@ -354,7 +354,7 @@ fn completion(shell: Shell) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help_check;
+    use options::help_check;
 
     #[test]
     fn the_command_tree_is_sound() {

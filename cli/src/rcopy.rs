@@ -256,7 +256,7 @@ fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::help_check;
+    use options::help_check;
 
     #[test]
     fn the_command_tree_is_sound() {

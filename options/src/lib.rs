@@ -46,6 +46,8 @@ mod failure;
 pub mod flags;
 pub mod globals;
 pub mod help;
+#[doc(hidden)]
+pub mod help_check;
 pub mod key_file;
 pub mod list;
 pub mod names;

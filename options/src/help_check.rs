@@ -1,16 +1,22 @@
-#![allow(clippy::unwrap_used, reason = "a test")]
+//! What the help of a program must be: for the tests of the programs, whose trees are here only as
+//! types.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "for tests")]
 
 use std::ffi::OsString;
 
 use clap::Command;
-use options::examples;
-use options::help::{Overview, shown};
+
+use crate::examples;
+use crate::help::{Overview, shown};
 
 /// The lines and columns of two screens.
 const SCREENS: (usize, usize) = (100, 100);
 
-/// Whether the help is complete and short: for the tests of both programs.
-pub(crate) fn check<P: Overview>() {
+/// Checks that the help of each command is complete and short.
+///
+/// # Panics
+/// It is not.
+pub fn check<P: Overview>() {
     let mut tree = shown::<P>();
     let overview = tree.render_help().to_string();
     let wide = overview.lines().find(|line| line.chars().count() > SCREENS.1);
@@ -49,8 +55,12 @@ pub(crate) fn check<P: Overview>() {
     });
 }
 
-/// Whether each example is a line that the tree reads, and is of a command that there is.
-pub(crate) fn check_examples<P: Overview>(mut other: impl FnMut(&[OsString]) -> bool) {
+/// Checks that each example is a line that the tree, or else `other`, reads, of a command that there
+/// is.
+///
+/// # Panics
+/// One is not.
+pub fn check_examples<P: Overview>(mut other: impl FnMut(&[OsString]) -> bool) {
     let mut commands = Vec::new();
     let mut tree = shown::<P>();
     each(&mut tree, &mut |name, _| {
