@@ -1,13 +1,13 @@
 //! What both programs do first and last.
 
 use std::ffi::OsString;
-use std::io::IsTerminal;
 use std::process::ExitCode;
 
+use app::{hints, log, report};
 use clap::error::{ContextKind, ContextValue};
 use options::{Dialect, Failure, refused};
 
-use crate::{hints, rbuild, rcopy, report};
+use crate::{rbuild, rcopy};
 
 /// Becomes a container's first process if started as one, becomes root of a user namespace if not
 /// root, parses, runs, and tells how it ended. No thread exists before the command runs.
@@ -53,13 +53,6 @@ fn foreign_command(error: &clap::Error) -> Option<(&str, &'static str)> {
         ContextValue::String(name) => refused::command(name).map(|why| (name.as_str(), why)),
         _ => None,
     }
-}
-
-/// Starts the developers' log, on standard error.
-pub(crate) fn log(directives: &str) {
-    let filter = tracing_subscriber::EnvFilter::new(directives);
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    log.with_ansi(std::io::stderr().is_terminal()).init();
 }
 
 fn fail(dialect: Dialect, failure: Failure, json: bool) -> ExitCode {

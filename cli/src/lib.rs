@@ -13,20 +13,19 @@
 // The one crate that may read the environment and the clock, and print (invariants I9, I10).
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
-use options::Dialect;
 #[macro_use]
-mod out;
+extern crate app;
 
-mod app;
-mod commands;
-mod config;
+mod about;
+mod care;
+mod docker;
 mod entry;
-mod format;
-mod hints;
-mod interrupt;
+mod images;
+mod prune;
 mod rbuild;
 mod rcopy;
-mod report;
+
+use options::Dialect;
 
 /// What the static programs allocate with.
 #[cfg(target_env = "musl")]

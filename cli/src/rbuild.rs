@@ -1,26 +1,27 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use app::{App, Runnable};
+use build_commands::lock::Lock;
+use build_commands::verify_build::VerifyBuild;
+use build_commands::{bake, bud, debug, plan};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use container_commands::container::Look;
+use container_commands::oci_runtime::OciRuntime;
+use container_commands::{container, network, oci_runtime, run, volume, working};
+use image_commands::attest::{Attest, VerifyAttestation};
+#[cfg(feature = "registry")]
+use image_commands::registry;
+use image_commands::trust::TrustCommand;
+use image_commands::{
+    account, image_list, images as image_names, import, manifest, sbom, transfer,
+};
 use options::globals::Globals;
 use options::help::Overview;
 use options::{Dialect, Failure, reference, tree};
 
-use crate::app::App;
-use crate::commands::Runnable;
-use crate::commands::attest::{Attest, VerifyAttestation};
-use crate::commands::container::Look;
-use crate::commands::lock::Lock;
-use crate::commands::oci_runtime::OciRuntime;
-#[cfg(feature = "registry")]
-use crate::commands::registry;
-use crate::commands::trust::TrustCommand;
-use crate::commands::verify_build::VerifyBuild;
-use crate::commands::{
-    about, account, bake, bud, care, container, debug, docker, image_list, images, import,
-    manifest, network, oci_runtime, plan, prune, run, sbom, transfer, volume, working,
-};
+use crate::{about, care, docker, images, prune};
 
 /// Build, run, store, push and sign container images
 #[derive(Debug, Parser)]
@@ -104,9 +105,9 @@ enum Command {
     Images(image_list::Images),
     History(images::History),
     Inspect(images::Inspect),
-    Tag(images::Tag),
-    Untag(images::Untag),
-    Rmi(images::Rmi),
+    Tag(image_names::Tag),
+    Untag(image_names::Untag),
+    Rmi(image_names::Rmi),
     Pull(transfer::Pull),
     Push(transfer::Push),
     Save(transfer::Save),

@@ -1,20 +1,20 @@
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use app::{App, Runnable};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
+use image_commands::trust::TrustCommand;
+use image_commands::{
+    account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index, inspect,
+    layers, ratelimit, raw, standalone, sync, tags, validate,
+};
 use options::globals::Globals;
 use options::help::Overview;
 use options::settings::Settings;
 use options::{Failure, reference, tree};
 
-use crate::app::App;
-use crate::commands::Runnable;
-use crate::commands::trust::TrustCommand;
-use crate::commands::{
-    about, account, artifact, auth, beside, copy, crane, diff, edit, explore, image_proxy, index,
-    inspect, layers, ratelimit, raw, standalone, sync, tags, validate,
-};
+use crate::about;
 
 /// Copy, inspect, delete and sign images in registries, layouts and archives
 #[derive(Debug, Parser)]
@@ -51,7 +51,7 @@ enum Command {
     Catalog(tags::Catalog),
     Pull(crane::Pull),
     Push(crane::Push),
-    Config(crane::Config),
+    Config(crane::PrintConfig),
     Whoami(account::Whoami),
     Ratelimit(ratelimit::RateLimit),
     Delete(tags::Delete),

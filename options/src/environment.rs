@@ -105,3 +105,22 @@ pub fn password_line() -> Result<String, Failure> {
     read.map_err(|error| Failure::io("reading the password from stdin", &error))?;
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
+
+/// Writes a file so that it is there whole or not at all.
+///
+/// # Errors
+/// It cannot be written.
+pub fn write_whole(path: &Path, bytes: &[u8]) -> Result<(), Failure> {
+    let name = path.file_name().ok_or_else(|| {
+        Failure::new(Kind::Invalid, format!("writing {}: it names no file", path.display()))
+    })?;
+    let mut hidden = std::ffi::OsString::from(".");
+    hidden.push(name);
+    hidden.push(format!(".{}", std::process::id()));
+    let beside = path.with_file_name(hidden);
+    let written = std::fs::write(&beside, bytes).and_then(|()| std::fs::rename(&beside, path));
+    written.map_err(|error| {
+        let _ = std::fs::remove_file(&beside);
+        Failure::io(format!("writing {}", path.display()), &error)
+    })
+}

@@ -135,9 +135,10 @@ impl RegistriesFlags {
 /// A bare level applies to the crates of this program; libraries log errors only. Directives are
 /// passed on unchanged.
 fn log_directives(level: &str) -> String {
-    const OURS: [&str; 22] = [
+    const OURS: [&str; 23] = [
+        "app",
+        "build_commands",
         "builder",
-        "cli",
         "configuration",
         "containers",
         "copy",

@@ -3,16 +3,17 @@
 use std::collections::BTreeSet;
 
 use bytes::Bytes;
-use copy::{Source, node, statements};
+use copy::{Sink, Source, node, statements};
 use image::{Descriptor, Digest, Node, Tag};
 use serde_json::Value;
 use task::{Kind, Task};
 
-use crate::attest::{MAX_ATTESTATION, attestations, is_signature};
+use crate::attest::{MAX_ATTESTATION, attest_image, attestations, is_signature};
 use crate::error::{Error, Result};
 use crate::find::collect;
 use crate::image::members;
-use crate::predicate::SPDX;
+use crate::predicate::{SLSA_V1, SPDX};
+use crate::sealer::Sealer;
 use crate::verify::Evidence;
 use crate::{dsse, simple_signing};
 
@@ -161,4 +162,22 @@ pub async fn unsigned(
         all.extend(said.map_err(|error| Error::Transport(error.into()))?);
     }
     Ok(all)
+}
+
+/// Signs the statements about how a part of an image was made and what it contains that nobody has
+/// signed, and attaches them.
+///
+/// # Errors
+/// [`Error::Transport`]; those of [`crate::attest_image`].
+pub async fn sign_unsigned(
+    (image, member): (&Descriptor, &Descriptor),
+    sealer: Sealer<'_>,
+    created: Option<String>,
+    (source, sink): (&dyn Source, &dyn Sink),
+    task: &Task,
+) -> Result<()> {
+    for said in unsigned(image, member, &[SLSA_V1, SPDX], source).await? {
+        attest_image(member, &said, sealer, created.clone(), (source, sink), task).await?;
+    }
+    Ok(())
 }

@@ -12,6 +12,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("Create.ignore", "a volume that exists is no failure"),
     ("Rmi.no_prune", "there are no unnamed parents"),
     ("Images.all", "steps leave no images that would be hidden"),
+    ("Inspect.verbose", "the containers of a network are always shown"),
     ("Prune.force", "nothing is asked"),
     ("Push.all", "every image of an index goes along"),
     ("Push.remove_signatures", "signatures are not sent with manifest lists"),
@@ -43,10 +44,11 @@ struct Flag {
 
 fn sources() -> BTreeMap<String, String> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the workspace");
-    let walk = |name| walkdir::WalkDir::new(root.join(name)).sort_by_file_name().into_iter();
-    let files = walk("options/src")
-        .chain(walk("cli/src"))
-        .map(|entry| entry.expect("a readable source tree"));
+    let walk = |name: &str| walkdir::WalkDir::new(root.join(name)).sort_by_file_name().into_iter();
+    let crates =
+        ["options", "app", "build-commands", "container-commands", "image-commands", "cli"];
+    let files = crates.into_iter().flat_map(|name| walk(&format!("{name}/src")));
+    let files = files.map(|entry| entry.expect("a readable source tree"));
     let rust = files.filter(|entry| entry.path().extension().is_some_and(|end| end == "rs"));
     rust.map(|entry| {
         let text = std::fs::read_to_string(entry.path()).expect("UTF-8 source");

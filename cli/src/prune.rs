@@ -1,0 +1,302 @@
+//! `rbuild prune` and `du`: the build cache and what nothing needs.
+
+use std::time::Duration;
+
+use app::{App, Runnable, format, observed};
+use builder::debug::Kept;
+use clap::Args;
+use options::progress::Progress;
+use options::{Failure, flags};
+use serde_json::json;
+use store::{Budget, CacheEntry, Collected, Only, Removed, Store, What};
+
+/// Remove what nothing needs: unnamed images, old build cache, leftovers
+#[derive(Debug, Args)]
+pub(crate) struct Prune {
+    /// Remove all build cache, unnamed images and kept failures of any age
+    #[arg(short, long)]
+    all: bool,
+    /// Keep at most this much build cache
+    #[arg(long, visible_aliases = ["max-used-space", "keep-storage"], value_name = "SIZE", value_parser = flags::size)]
+    keep: Option<u64>,
+    /// Never reduce the build cache below this
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    reserved_space: Option<u64>,
+    /// Remove build cache until this much of the disk is free
+    #[arg(long, value_name = "SIZE", value_parser = flags::size)]
+    min_free_space: Option<u64>,
+    /// Remove what was not used for this long: 24h, 7d
+    #[arg(long, visible_aliases = ["until", "keep-duration"], value_name = "AGE", value_parser = flags::age)]
+    older_than: Option<Duration>,
+    /// Remove matching entries only: until=AGE, type=step|mount|blob|snapshot|failed, id=PREFIX,
+    /// shared=true|false, inuse=false
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Show what would be removed and why; remove nothing
+    #[arg(short = 'n', long)]
+    dry_run: bool,
+    /// Show what is removed and why
+    #[arg(short, long, alias = "verbose")]
+    list: bool,
+    /// Accepted for scripts: prune does not ask
+    #[arg(short, long)]
+    force: bool,
+}
+
+/// What `--filter` says.
+#[derive(Debug, Default)]
+struct Filters {
+    only: Option<Only>,
+    until: Option<Duration>,
+    /// The filter matches nothing: only unused entries can be removed.
+    nothing: bool,
+    /// Whether the filter includes kept failures: if it names types, `failed` must be among them.
+    failed: bool,
+    /// Whether the filter names types.
+    typed: bool,
+}
+
+fn filters(texts: &[String]) -> Result<Filters, Failure> {
+    let mut filters = Filters::default();
+    for text in texts {
+        let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
+        let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
+        let truth = || flags::truth(value).ok_or_else(|| refuse("expected true or false"));
+        let only = || filters.only.clone().unwrap_or_default();
+        match key {
+            "until" => filters.until = Some(flags::age(value).map_err(|why| refuse(&why))?),
+            "type" if value == "failed" => (filters.failed, filters.typed) = (true, true),
+            "type" => {
+                filters.typed = true;
+                let kind = match value {
+                    "step" | "regular" => What::Step,
+                    "mount" | "exec.cachemount" => What::Mount,
+                    "blob" => What::Blob,
+                    "snapshot" => What::Snapshot,
+                    _ => {
+                        return Err(refuse("the types are step, mount, blob, snapshot and failed"));
+                    }
+                };
+                let mut only = only();
+                only.kinds.push(kind);
+                filters.only = Some(only);
+            }
+            "id" => {
+                let mut only = only();
+                only.ids.push(value.to_owned());
+                filters.only = Some(only);
+            }
+            "shared" => filters.only = Some(Only { shared: Some(truth()?), ..only() }),
+            "inuse" => filters.nothing |= truth()?,
+            "label" | "label!" => {
+                return Err(
+                    refuse("the build cache has no labels").hint("`rbuild rmi` removes images")
+                );
+            }
+            _ => return Err(refuse("this filter is not supported")),
+        }
+    }
+    // Nothing else is known of it by which it could be picked.
+    filters.failed |= !filters.typed && filters.only.is_none();
+    Ok(filters)
+}
+
+impl Filters {
+    /// The kept failures to remove: those older than this.
+    fn kept(&self, store: &Store, age: Option<Duration>) -> Result<Vec<Kept>, Failure> {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let now = now.unwrap_or_default();
+        let old = |kept: &Kept| {
+            let since = now.saturating_sub(Duration::from_secs(kept.failed.time));
+            age.is_none_or(|age| since > age)
+        };
+        let all = if self.failed && !self.nothing { Kept::all(store)? } else { Vec::new() };
+        Ok(all.into_iter().filter(old).collect())
+    }
+
+    /// Whether the filter means kept failures only.
+    fn only_failed(&self) -> bool {
+        self.failed && self.typed && self.only.is_none()
+    }
+}
+
+impl Runnable for Prune {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let filters = filters(&self.filter)?;
+        let store = app.store()?;
+        let age = self.older_than.or(filters.until);
+        let asked = self.all || age.is_some() || filters.typed;
+        let kept = if asked { filters.kept(store, age)? } else { Vec::new() };
+        let mut budget = Budget {
+            all: self.all,
+            keep_bytes: self.keep,
+            older_than: age,
+            reserved: self.reserved_space.unwrap_or(0),
+            only: filters.only.clone(),
+            dry_run: self.dry_run || filters.nothing,
+        };
+        let (failed, collected) = observed("prune", Progress::Auto, |task| {
+            // First: it may be all that holds what is collected then.
+            let failed = self.failed(kept)?;
+            if filters.only_failed() {
+                return Ok((failed, Collected::default()));
+            }
+            if let Some(wanted) = self.min_free_space {
+                let short = wanted.saturating_sub(store.free_space()?);
+                let now: u64 = store.cache_entries(task)?.iter().map(|entry| entry.bytes).sum();
+                let keep = if short == 0 { u64::MAX } else { now.saturating_sub(short) };
+                budget.keep_bytes = Some(budget.keep_bytes.unwrap_or(u64::MAX).min(keep));
+            }
+            Ok((failed, store.collect(&budget, task)?))
+        })?;
+        let removed = match filters.nothing {
+            true => Vec::new(),
+            false => collected.removed,
+        };
+        if self.dry_run || self.list {
+            out!("{}", listed(&removed, &failed));
+        }
+        let verb = if self.dry_run { "would remove" } else { "removed" };
+        let count = |what: What| removed.iter().filter(|r| r.what == what).count();
+        let steps = match failed.len() {
+            0 => String::new(),
+            number => format!(", {number} failed steps"),
+        };
+        let bytes = failed.iter().map(|(_, bytes)| bytes).sum::<u64>();
+        outln!(
+            "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts{steps}: {}",
+            count(What::Blob),
+            count(What::Snapshot),
+            count(What::Step),
+            count(What::Mount),
+            progress::bytes(removed.iter().map(|removed| removed.bytes).sum::<u64>() + bytes)
+        );
+        Ok(0)
+    }
+}
+
+impl Prune {
+    /// Removes what failing steps left; names and bytes of what is gone.
+    fn failed(&self, kept: Vec<Kept>) -> Result<Vec<(String, u64)>, Failure> {
+        let mut gone = Vec::new();
+        for kept in kept {
+            let told = (kept.name().to_owned(), kept.bytes());
+            if self.dry_run || kept.discard()? {
+                gone.push(told);
+            }
+        }
+        Ok(gone)
+    }
+}
+
+fn word(what: What) -> &'static str {
+    match what {
+        What::Blob => "blob",
+        What::Snapshot => "snapshot",
+        What::Step => "step",
+        What::Mount => "mount",
+    }
+}
+
+fn listed(removed: &[Removed], failed: &[(String, u64)]) -> String {
+    let mut rows: Vec<Vec<String>> = removed
+        .iter()
+        .map(|removed| {
+            let size = progress::bytes(removed.bytes);
+            let (what, why) = (word(removed.what).to_owned(), removed.why.as_str().to_owned());
+            vec![what, removed.id.clone(), size, why]
+        })
+        .collect();
+    rows.extend(failed.iter().map(|(name, bytes)| {
+        let why = "asked for".to_owned();
+        vec!["failed".to_owned(), name.clone(), progress::bytes(*bytes), why]
+    }));
+    if rows.is_empty() {
+        return String::new();
+    }
+    format::table(&["TYPE", "ID", "SIZE", "WHY"], &rows)
+}
+
+/// Show the size of the build cache: each step, cache mount and kept failure
+#[derive(Debug, Args)]
+pub(crate) struct Du {
+    /// Show matching entries only: type=step|mount|failed, id=PREFIX, shared=true|false, until=AGE
+    #[arg(long, value_name = "KEY=VALUE")]
+    filter: Vec<String>,
+    /// Show full ids
+    #[arg(short, long)]
+    verbose: bool,
+    /// Format the output with a Go template, or json
+    #[arg(long, value_name = "TEMPLATE")]
+    format: Option<String>,
+}
+
+impl Runnable for Du {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let filters = filters(&self.filter)?;
+        let store = app.store()?;
+        let mut entries = observed("du", Progress::Quiet, |task| Ok(store.cache_entries(task)?))?;
+        let now = std::time::SystemTime::now()
+            .duration_since(std::time::UNIX_EPOCH)
+            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
+        let age = |entry: &CacheEntry| u64::try_from(now - entry.used).unwrap_or(0);
+        if let Some(until) = filters.until {
+            entries.retain(|entry| age(entry) > until.as_secs());
+        }
+        if let Some(only) = &filters.only {
+            entries.retain(|entry| only.means(entry.what, &entry.id, entry.shared));
+        }
+        if filters.only_failed() {
+            entries.clear();
+        }
+        let kept = filters.kept(store, filters.until)?;
+        if let Some(template) = self.format.as_deref() {
+            for kept in &kept {
+                let value = json!({
+                    "ID": kept.name(), "Type": "failed", "Size": progress::bytes(kept.bytes()),
+                    "Bytes": kept.bytes(), "Shared": false, "LastUsed": kept.failed.time,
+                    "Description": kept.failed.instruction,
+                });
+                outln!("{}", format::template(template, &value)?);
+            }
+            for entry in &entries {
+                let value = json!({
+                    "ID": entry.id, "Type": word(entry.what), "Size": progress::bytes(entry.bytes),
+                    "Bytes": entry.bytes, "Shared": entry.shared, "LastUsed": entry.used,
+                    "Description": entry.about,
+                });
+                outln!("{}", format::template(template, &value)?);
+            }
+            return Ok(0);
+        }
+        let mut rows: Vec<Vec<String>> = entries
+            .iter()
+            .map(|entry| {
+                let id = match self.verbose {
+                    true => entry.id.clone(),
+                    false => {
+                        let hex = entry.id.split_once(':').map_or(entry.id.as_str(), |(_, h)| h);
+                        hex.chars().take(12).collect()
+                    }
+                };
+                let used = progress::duration(Duration::from_secs(age(entry)));
+                let size = match entry.shared {
+                    true => "shared".to_owned(),
+                    false => progress::bytes(entry.bytes),
+                };
+                vec![id, word(entry.what).to_owned(), size, used, entry.about.clone()]
+            })
+            .collect();
+        rows.extend(kept.iter().map(|kept| {
+            let seconds = u64::try_from(now).unwrap_or(0).saturating_sub(kept.failed.time);
+            let used = progress::duration(Duration::from_secs(seconds));
+            let (size, about) = (progress::bytes(kept.bytes()), kept.failed.instruction.clone());
+            vec![kept.name().to_owned(), "failed".to_owned(), size, used, about]
+        }));
+        out!("{}", format::table(&["ID", "TYPE", "SIZE", "UNUSED FOR", "DESCRIPTION"], &rows));
+        let total = entries.iter().map(|entry| entry.bytes).sum::<u64>();
+        let failed = kept.iter().map(Kept::bytes).sum::<u64>();
+        outln!("total: {}", progress::bytes(total + failed));
+        Ok(0)
+    }
+}
