@@ -178,6 +178,9 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The files of an image cannot have the owners that a container's ids ask for.
+    #[error("giving the files of the image the owners of the container")]
+    Owners(#[source] layers::Error),
     /// The user stopped the work.
     #[error(transparent)]
     Cancelled(#[from] Cancelled),
@@ -229,7 +232,7 @@ impl Fault for Error {
             }
             Error::File { .. } => Kind::System,
             Error::Store(error) => error.kind(),
-            Error::Layers(error) => error.kind(),
+            Error::Layers(error) | Error::Owners(error) => error.kind(),
             Error::Runtime(error) => error.kind(),
             Error::Network(error) => error.kind(),
             Error::Unshared { .. } => Kind::Denied,
@@ -244,6 +247,11 @@ impl Fault for Error {
             Error::Layers(error) => error.hint(),
             Error::Runtime(error) => error.hint(),
             Error::Network(error) => error.hint(),
+            Error::Owners(_) => Some(
+                "every owner in the image must be among the ids: choose more of them (size=NUMBER, a larger \
+                 map), or add subordinate ids to /etc/subuid and /etc/subgid"
+                    .to_owned(),
+            ),
             Error::Unshared { .. } => Some(
                 "each container of an ordinary user has a user namespace of its own, which others \
                  cannot enter; run both as root, or put them on one network by --network NAME"

@@ -67,10 +67,21 @@ impl Container {
         if let Some(root) = &self.record().spec.files.rootfs {
             match &mut stack.top {
                 Some(top) if !root.overlay => top.upper.clone_from(&root.path),
+                _ if self.directory().join("lower").is_dir() => {}
                 _ => stack.lower = vec![root.path.clone()],
             }
         }
         Ok(stack)
+    }
+
+    /// How its files' owners on the disk differ from those it sees; nothing where they are the same.
+    pub fn owners(&self) -> Option<layers::OwnerMap> {
+        match &self.record().spec.isolation.ids {
+            Some(runtime::Ids::Maps(maps)) if runtime::in_user_namespace() => {
+                Some(crate::owned::owners(maps))
+            }
+            _ => None,
+        }
     }
 
     /// Its files as they are now: of a running container as its program sees them.
@@ -102,6 +113,12 @@ impl Container {
     /// Where a path is: in a volume or a mount of a container that does not run, or in its files.
     fn place(&self, path: &Path) -> Result<ContainerPath> {
         let inside = Path::new("/").join(path);
+        if self.owners().is_some() {
+            return Err(Error::Unsupported {
+                what: "copying files of a container",
+                reason: "its ids are its own; use `exec` with tar, or `export`".to_owned(),
+            });
+        }
         if !self.is_running() {
             let record = self.record();
             let mut mounts = record.spec.files.mounts.clone();
@@ -133,6 +150,7 @@ impl Container {
         };
         let options = DiffOptions {
             user_xattr: stack.user_xattr,
+            owners: self.owners(),
             mounted_on: self.mount_points(),
             ..DiffOptions::default()
         };
@@ -211,7 +229,7 @@ impl Container {
     /// Its files cannot be read; `out` fails.
     pub fn export(&self, out: &mut dyn Write, task: &Task) -> Result<()> {
         let user_xattr = runtime::in_user_namespace();
-        let options = DiffOptions { user_xattr, ..DiffOptions::default() };
+        let options = DiffOptions { user_xattr, owners: self.owners(), ..DiffOptions::default() };
         let merged = self.directory().join("merged");
         let root = match crate::life::mounted(&merged) {
             true => Root::open(&merged)?,

@@ -4,10 +4,11 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
-use layers::IdMap;
+use layers::{IdMap, Stack};
 use runtime::{IdMaps, IdRange, Ids, Isolation};
+use task::Task;
 
-use crate::{Error, Result};
+use crate::{Error, Result, owned};
 
 /// Whose lines of `/etc/subuid` and `/etc/subgid` say which ids are for containers.
 const OWNER: &str = "containers";
@@ -19,16 +20,69 @@ fn refuse(reason: impl Into<String>) -> Error {
     Error::Unsupported { what: "choosing ids", reason: reason.into() }
 }
 
+/// How the files of a container get the owners that its ids ask for.
+#[derive(Debug)]
+pub(crate) enum Owners {
+    /// They have them.
+    Same,
+    /// The kernel maps them when they are mounted.
+    Mapped(IdMap),
+    /// They are copied: the kernel maps mounts of root only.
+    Copied(IdMaps),
+}
+
 /// How the files of a container are mapped.
-pub(crate) fn map(isolation: &Isolation) -> Result<Option<IdMap>> {
-    let Some(Ids::Maps(maps)) = &isolation.ids else { return Ok(None) };
-    if runtime::in_user_namespace() {
-        let reason = "an ordinary user cannot give other owners to files: the kernel maps the ids of \
-                      mounts for root only";
-        return Err(refuse(reason));
-    }
+pub(crate) fn owners(isolation: &Isolation) -> Result<Owners> {
+    let Some(Ids::Maps(maps)) = &isolation.ids else { return Ok(Owners::Same) };
     let root = maps.outside(0, 0).ok_or_else(|| refuse("0, root, is not among them"))?;
-    Ok(Some(IdMap { namespace: Arc::new(maps.namespace()?), root }))
+    if runtime::in_user_namespace() {
+        within(maps)?;
+        return Ok(Owners::Copied(maps.clone()));
+    }
+    Ok(Owners::Mapped(IdMap { namespace: Arc::new(maps.namespace()?), root }))
+}
+
+impl Owners {
+    /// A stack with these owners; a copy is made at `place`.
+    pub(crate) fn lay(self, stack: Stack, place: &Path, task: &Task) -> Result<Stack> {
+        Ok(match self {
+            Owners::Same => stack,
+            Owners::Mapped(ids) => Stack { ids: Some(ids), ..stack },
+            Owners::Copied(maps) => owned::lay(stack, place, &maps, task)?,
+        })
+    }
+}
+
+/// Refuses ids that an ordinary user does not have.
+fn within(maps: &IdMaps) -> Result<()> {
+    let count = runtime::mapped_ids();
+    let end = |range: &IdRange| u64::from(range.outside) + u64::from(range.count);
+    match maps.uids.iter().chain(&maps.gids).find(|range| end(range) > u64::from(count)) {
+        None => Ok(()),
+        Some(range) => Err(refuse(format!(
+            "{} to {} are not all among your {count} ids: 0 is you, and 1 is the first of your \
+             subordinate ids",
+            range.outside,
+            end(range) - 1
+        ))),
+    }
+}
+
+/// The ids that containers are given by themselves.
+fn pool(file: &str) -> Vec<IdRange> {
+    if runtime::in_user_namespace() {
+        let count = runtime::mapped_ids().saturating_sub(1);
+        return vec![IdRange { inside: 0, outside: 1, count }];
+    }
+    let pool = runtime::subordinate_ids(Path::new(file), OWNER);
+    if pool.is_empty() { vec![USUAL] } else { pool }
+}
+
+/// Whether ids are for one container: not those of who keeps the machine's, or has all of a user's.
+fn exclusive(maps: &IdMaps) -> bool {
+    let all = runtime::in_user_namespace().then(|| runtime::mapped_ids().saturating_sub(1));
+    let shared = |range: &IdRange| range.outside == 0 || Some(range.count) == all;
+    !maps.uids.iter().chain(&maps.gids).any(shared)
 }
 
 /// Chooses ids that are not taken; nobody else does until the file in this directory is closed.
@@ -43,19 +97,18 @@ pub(crate) fn choose(
         .map_err(|errno| Error::file("locking", &path)(errno.into()))?;
     let (mut uids, mut gids) = (Vec::new(), Vec::new());
     for ids in taken()? {
-        if let Ids::Maps(maps) = ids {
-            // Who keeps the machine's ids takes none of those that are for containers.
-            let taken = |range: &IdRange| range.outside != 0;
-            uids.extend(maps.uids.into_iter().filter(taken));
-            gids.extend(maps.gids.into_iter().filter(taken));
+        if let Ids::Maps(maps) = ids
+            && exclusive(&maps)
+        {
+            uids.extend(maps.uids);
+            gids.extend(maps.gids);
         }
     }
     let free = |file: &str, taken: &[IdRange]| {
-        let pool = runtime::subordinate_ids(Path::new(file), OWNER);
-        let pool = if pool.is_empty() { vec![USUAL] } else { pool };
-        let found = first_free(&pool, taken, count).ok_or_else(|| {
+        let found = first_free(&pool(file), taken, count).ok_or_else(|| {
+            let whose = if runtime::in_user_namespace() { "your" } else { OWNER };
             refuse(format!(
-                "no {count} ids of {OWNER:?} in {file} are free; add a line, or use size="
+                "no {count} of {whose} ids in {file} are free: add a line, or use size="
             ))
         });
         found.map(|outside| vec![IdRange { inside: 0, outside, count }])

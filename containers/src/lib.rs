@@ -49,6 +49,7 @@ mod inspect;
 mod joined;
 mod life;
 mod notify;
+mod owned;
 mod pause;
 mod process;
 mod quadlet;

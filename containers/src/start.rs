@@ -1,10 +1,11 @@
 //! Starting containers.
 
 use std::fs::File;
-use std::path::Path;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
 use image::{Image, Platform};
-use layers::{Root, Stack};
+use layers::Root;
 use network::{Held, Lease, Uplink};
 use runtime::{
     Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
@@ -14,6 +15,7 @@ use store::Store;
 use task::{Cause, Task};
 
 use crate::ground::Ground;
+use crate::ids::Owners;
 use crate::image_files::ImageFiles;
 use crate::shown::{self, Shown, Upper};
 use crate::uplink::{NetworkFacts, Own};
@@ -64,9 +66,10 @@ pub fn give(spec: &ContainerSpec, document: &runtime::oci::Spec) -> Result<()> {
 }
 
 /// These mounts with the ids of the container, if it has its own: what is kept for containers has the
-/// ids of inside on the disk.
+/// ids of inside on the disk. For an ordinary user, the kernel maps no mounts.
 fn mapped(spec: &ContainerSpec, mut mounts: Vec<Mount>) -> Vec<Mount> {
-    for mount in mounts.iter_mut().filter(|_| spec.isolation.ids.is_some()) {
+    let maps = spec.isolation.ids.is_some() && !runtime::in_user_namespace();
+    for mount in mounts.iter_mut().filter(|_| maps) {
         if let Mount::Bind { options, .. } = mount
             && !options.iter().any(|option| option.starts_with("idmap"))
         {
@@ -74,6 +77,42 @@ fn mapped(spec: &ContainerSpec, mut mounts: Vec<Mount>) -> Vec<Mount> {
         }
     }
     mounts
+}
+
+/// As [`mapped`], for files that are written at each start: they are given to root of the container where
+/// they cannot be mapped.
+fn mapped_files(spec: &ContainerSpec, mounts: Vec<Mount>) -> Result<Vec<Mount>> {
+    if let Some(Ids::Maps(maps)) = &spec.isolation.ids
+        && runtime::in_user_namespace()
+        && let Some(root) = maps.outside(0, 0)
+    {
+        for mount in &mounts {
+            let Mount::Bind { source, .. } = mount else { continue };
+            layers::give_all(source, root)?;
+        }
+    }
+    Ok(mapped(spec, mounts))
+}
+
+/// The volumes of a container whose owner it cannot see, which are to be its user's: those of an ordinary
+/// user, whose mounts the kernel does not map.
+fn foreign(spec: &ContainerSpec, mounts: &[Mount]) -> Vec<PathBuf> {
+    let Some(Ids::Maps(maps)) = &spec.isolation.ids else { return Vec::new() };
+    if !runtime::in_user_namespace() {
+        return Vec::new();
+    }
+    let sees = |uid: u32| {
+        maps.uids
+            .iter()
+            .any(|range| uid.checked_sub(range.outside).is_some_and(|at| at < range.count))
+    };
+    let of = |mount: &Mount| match mount {
+        Mount::Bind { source, .. } => {
+            source.metadata().ok().map(|data| (source.clone(), data.uid()))
+        }
+        _ => None,
+    };
+    mounts.iter().filter_map(of).filter(|(_, uid)| !sees(*uid)).map(|(path, _)| path).collect()
 }
 
 /// Writes hosts, hostname and resolv.conf of a container with these places on named networks to its
@@ -89,7 +128,7 @@ pub fn add_network_files(
     let known = NetworkFacts::of(spec, leases);
     let files = uplink::write_network_files(directory, spec, &known)?;
     let mount = |name| bind(directory.join(name), Path::new("/etc").join(name), false);
-    let mounts = mapped(spec, files.into_iter().map(mount).collect());
+    let mounts = mapped_files(spec, files.into_iter().map(mount).collect())?;
     spec.files.mounts.splice(0..0, mounts);
     Ok(())
 }
@@ -101,7 +140,7 @@ pub(crate) const CONTAINER_FILE: &str = "/run/.containerenv";
 fn add_container_file(directory: &Path, spec: &mut ContainerSpec, text: &str) -> Result<()> {
     let source = directory.join(".containerenv");
     std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
-    let mounts = mapped(spec, vec![bind(source, CONTAINER_FILE.into(), false)]);
+    let mounts = mapped_files(spec, vec![bind(source, CONTAINER_FILE.into(), false)])?;
     spec.files.mounts.splice(0..0, mounts);
     Ok(())
 }
@@ -197,10 +236,20 @@ impl Container {
         let record = now.record();
         let mut spec = record.spec.clone();
         let _joined = joined::resolve(&mut spec, &self.store)?;
-        let ids = ids::map(&spec.isolation)?;
-        let root = Stack { ids, ..self.stack()? }.mount()?;
+        let owners = ids::owners(&spec.isolation)?;
+        if let (Owners::Copied(_), Some(place)) = (&owners, &spec.files.rootfs)
+            && !place.overlay
+        {
+            return Err(Error::Unsupported {
+                what: "giving the files of a directory other owners",
+                reason: format!("they would be lost: name it {}:O", place.path.display()),
+            });
+        }
+        let root = owners.lay(self.stack()?, &self.directory().join("lower"), task)?.mount()?;
         let volumes = Volumes::new(self.store.clone());
-        spec.files.mounts.extend(mapped(&spec, volumes.mounts(&record.volumes)?));
+        let mounts = volumes.mounts(&record.volumes)?;
+        spec.files.given.extend(foreign(&spec, &mounts));
+        spec.files.mounts.extend(mapped(&spec, mounts));
         spec.files.given.extend(volumes.given(&record.volumes)?);
         let upper = Upper::Kept(self.directory());
         let _shown = shown::mount(&self.store, &mut spec.files, &upper, task)?;
@@ -254,6 +303,7 @@ fn forgotten_volumes(
             let mounted = volumes.mount(&volume, files, task)?;
             spec.files.given.extend(volumes.given(std::slice::from_ref(&mounted))?);
             let mounts = volumes.mounts(&[mounted])?;
+            spec.files.given.extend(foreign(spec, &mounts));
             spec.files.mounts.extend(mapped(spec, mounts));
             continue;
         }
@@ -265,8 +315,9 @@ fn forgotten_volumes(
         if volume.given {
             spec.files.given.push(data.clone());
         }
-        let mount = bind(data, volume.target, volume.read_only);
-        spec.files.mounts.extend(mapped(spec, vec![mount]));
+        let mounts = vec![bind(data, volume.target, volume.read_only)];
+        spec.files.given.extend(foreign(spec, &mounts));
+        spec.files.mounts.extend(mapped(spec, mounts));
     }
     Ok(())
 }
@@ -314,11 +365,12 @@ impl Transient {
     ) -> Result<Transient> {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
-        let ids = ids::map(&spec.isolation)?;
-        let ground = if ids.is_none() { Ground::new() } else { None };
+        let owners = ids::owners(&spec.isolation)?;
+        let ground = if matches!(owners, Owners::Same) { Ground::new() } else { None };
         let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
-        let root = Stack { ids, ..stack }.mount_volatile()?;
+        let stack = owners.lay(stack, &active.dir().join("lower"), task)?;
+        let root = stack.mount_volatile()?;
         let id = task::random_id();
         let mut spec = spec;
         let _joined = joined::resolve(&mut spec, store)?;

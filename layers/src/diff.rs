@@ -9,7 +9,7 @@ use rustix::fs::{AtFlags, FileType, Mode, OFlags, Stat, fstat, openat, statat};
 use rustix::io::Errno;
 use task::Task;
 
-use crate::owner;
+use crate::owner::{self, OwnerMap};
 use crate::placeholder::is_placeholder;
 use crate::root::{Entry, list, open_dir};
 use crate::tar::{Header, TypeFlag, Writer, Xattrs};
@@ -26,6 +26,8 @@ pub struct DiffOptions {
     pub clamp: Option<i64>,
     /// Everything belongs to this user and group instead of the tree's.
     pub owner: Option<(u32, u32)>,
+    /// The tree has the owners outside, the archive gets those inside.
+    pub owners: Option<OwnerMap>,
     /// Whether [`archive`] writes an entry `./` for the root itself.
     pub root_entry: bool,
     /// Where things were mounted, relative to the root: empty files and directories that are there
@@ -510,6 +512,7 @@ impl<'a> Archiver<'a> {
             }
         };
         let owner = owner::of(at, &stat).map_err(failed)?;
+        let owner = self.options.owners.as_ref().map_or(owner, |map| map.inside(owner));
         Ok(Attributes::new(&stat, owner, xattrs))
     }
 

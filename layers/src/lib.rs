@@ -54,7 +54,7 @@ pub use diff::{DiffOptions, DiffStats, archive, archive_entry, diff};
 pub use entries::{EntryKind, LayerEntries, LayerEntry, write_files};
 pub use error::{Error, Result};
 pub use mapped::IdMap;
-pub use owner::{give_all, give_new};
+pub use owner::{OwnerMap, give_all, give_new};
 pub use root::{Entry, Root};
 pub use rustix::fs::{FileType, Mode, OFlags, Stat};
 pub use stack::{Stack, Top};

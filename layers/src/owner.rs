@@ -62,6 +62,43 @@ pub(crate) fn give(at: At<'_>, uid: u32, gid: u32) -> Result<Given, Errno> {
     }
 }
 
+/// Which owners of one tree are which of another: what a mount with mapped ids does where there can be
+/// none. A range is the first id inside, the first outside, and how many there are.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct OwnerMap {
+    /// Users.
+    pub uids: Vec<[u32; 3]>,
+    /// Groups.
+    pub gids: Vec<[u32; 3]>,
+}
+
+impl OwnerMap {
+    /// The owner outside of one inside, if both ids have one.
+    pub(crate) fn outside(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
+        let found = |ranges: &[[u32; 3]], id| {
+            ranges
+                .iter()
+                .find_map(|[inside, outside, count]| shift(id, (*inside, *outside), *count))
+        };
+        Some((found(&self.uids, uid)?, found(&self.gids, gid)?))
+    }
+
+    /// The owner inside of one outside; an id that has none stays.
+    pub(crate) fn inside(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
+        let found = |ranges: &[[u32; 3]], id| {
+            let mut ranges = ranges.iter();
+            ranges
+                .find_map(|[inside, outside, count]| shift(id, (*outside, *inside), *count))
+                .unwrap_or(id)
+        };
+        (found(&self.uids, uid), found(&self.gids, gid))
+    }
+}
+
+fn shift(id: u32, (from, to): (u32, u32), count: u32) -> Option<u32> {
+    id.checked_sub(from).filter(|distance| *distance < count)?.checked_add(to)
+}
+
 fn change(at: At<'_>, uid: u32, gid: u32) -> Result<(), Errno> {
     let (user, group) = (Some(Uid::from_raw(uid)), Some(Gid::from_raw(gid)));
     match at {
@@ -164,6 +201,22 @@ pub fn give_all(path: &Path, owner: (u32, u32)) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn owners_are_mapped_both_ways() {
+        let map = OwnerMap {
+            uids: vec![[0, 1, 1000], [1000, 0, 1], [1001, 1001, 10]],
+            gids: vec![[0, 7, 2]],
+        };
+        for (inside, outside) in [((0, 0), (1, 7)), ((1000, 1), (0, 8)), ((1005, 0), (1005, 7))] {
+            assert_eq!(map.outside(inside), Some(outside));
+            assert_eq!(map.inside(outside), inside);
+        }
+        assert_eq!((map.outside((2000, 0)), map.outside((0, 2))), (None, None));
+        assert_eq!(map.inside((5000, 9)), (5000, 9));
+        let all = OwnerMap { uids: vec![[0, u32::MAX, 5]], gids: vec![[0, 0, u32::MAX]] };
+        assert_eq!(all.outside((1, 0)), None);
+    }
 
     #[test]
     fn all_is_given_and_links_are_not_followed() {

@@ -67,5 +67,6 @@ pub use spec::{
 pub use stage::Care;
 pub use streams::SharedInput;
 pub use userns::{
-    Identity, become_root, entered_namespace, in_user_namespace, single_id, subordinate_ids,
+    Identity, become_root, entered_namespace, in_user_namespace, mapped_ids, outer_root, single_id,
+    subordinate_ids,
 };

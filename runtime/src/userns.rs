@@ -429,6 +429,25 @@ pub fn in_user_namespace() -> bool {
     !map.split_whitespace().eq(["0", "0", "4294967295"])
 }
 
+/// How many users, and groups, this process has: from 0 on.
+pub fn mapped_ids() -> u32 {
+    let count = |file: &str| {
+        let map = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        let counts = map.lines().filter_map(|line| line.split_whitespace().nth(2)?.parse().ok());
+        counts.fold(0u32, u32::saturating_add)
+    };
+    count("uid_map").min(count("gid_map"))
+}
+
+/// The user and group outside of this process's user namespace that are root in it.
+pub fn outer_root() -> (u32, u32) {
+    let first = |file: &str| {
+        let map = fs::read_to_string(format!("/proc/self/{file}")).unwrap_or_default();
+        map.split_whitespace().nth(1).and_then(|id| id.parse().ok()).unwrap_or(0)
+    };
+    (first("uid_map"), first("gid_map"))
+}
+
 /// Whether only one uid exists, because [`become_root`] found no subordinate ids: every file is
 /// root's, and no program can become another user.
 pub fn single_id() -> bool {

@@ -191,6 +191,11 @@ impl Store {
             None => self.empty_stack(),
         };
         let directory = &container.directory;
+        // Its image's files with other owners.
+        let own = directory.join("lower");
+        if own.is_dir() {
+            stack.lower = vec![own];
+        }
         stack.top = Some(Top { upper: directory.join("upper"), work: directory.join("work") });
         Ok(stack)
     }

@@ -2,6 +2,7 @@
 
 use std::os::unix::fs::MetadataExt;
 
+use e2e::user::User;
 use e2e::{Bench, binary, root, run};
 
 fn bench() -> Bench {
@@ -130,6 +131,92 @@ fn a_container_that_keeps_ids_is_root_of_its_own_namespace_with_the_ids_of_the_m
     // It takes none of the ids that are for containers.
     bench.rbuild(["create", "--name=keeps", "--userns=keep-id", "busybox"]).ok();
     bench.rbuild(["run", "--rm", "--userns=auto", "busybox", "true"]).ok();
+}
+
+/// What an ordinary user's containers see of themselves and of the image.
+const LOOK: &str = "id -u; id -g; stat -c %u:%g /bin/busybox /tmp /etc/hosts; \
+    touch /tmp/new && stat -c %u:%g /tmp/new; touch /refused 2>/dev/null || echo kept out";
+
+#[test]
+fn a_user_who_keeps_his_ids_is_himself_in_the_container() {
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let own = format!("{}:{}", user.uid, user.gid);
+    let shared = bench.path().join("home/shared");
+    run(std::process::Command::new("install")
+        .args(["-d", "-o", &user.uid.to_string(), "-g", &user.gid.to_string()])
+        .arg(&shared))
+    .ok();
+    let volume = format!("--volume={}:/mnt", shared.display());
+    for network in ["--network=none", "--network=private", "--network=bridge", "--network=host"] {
+        for said in both(&bench, &["--userns=keep-id", network, &volume], LOOK) {
+            let (uid, gid) = (user.uid, user.gid);
+            let told = format!("{uid}\n{gid}\n0:0\n0:0\n0:0\n{own}\nkept out\n");
+            assert_eq!(said, told, "{network}");
+        }
+    }
+    let line = "stat -c %u:%g /mnt; echo x > /mnt/made && stat -c %u:%g /mnt/made";
+    for said in both(&bench, &["--userns=keep-id", &volume], line) {
+        assert_eq!(said, format!("{own}\n{own}\n"));
+    }
+    let made = shared.join("made").metadata().unwrap();
+    assert_eq!((made.uid(), made.gid()), (user.uid, user.gid));
+    for said in both(&bench, &["--userns=keep-id:uid=7,gid=8", &volume], line) {
+        assert_eq!(said, "7:8\n7:8\n");
+    }
+    for said in
+        both(&bench, &["--userns=keep-id", "-u", "0"], "id -u; stat -c %u /tmp; touch /made")
+    {
+        assert_eq!(said, "0\n0\n");
+    }
+}
+
+#[test]
+fn a_user_can_keep_himself_out_of_a_container() {
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let map = "tr -s ' ' < /proc/self/uid_map; ";
+    let seen = "0\n0\n0:0\n0:0\n0:0\n0:0\n";
+    for (flags, ids) in [
+        (&["--userns=nomap"][..], " 0 1 65536\n"),
+        (&["--uidmap=0:5:100"], " 0 5 100\n"),
+        (&["--userns=auto:size=100"], " 0 1 100\n"),
+    ] {
+        for said in both(&bench, flags, &format!("{map}{LOOK}")) {
+            assert_eq!(said, format!("{ids}{seen}"), "{flags:?}");
+        }
+    }
+    let line =
+        ["run", "-d", "--name=one", "--userns=auto", "-v", "data:/data", "busybox", "sh", "-c"];
+    let script = "touch /data/x; echo x > /made; chown 7:8 /made; exec sleep 1000";
+    bench.rbuild([&line[..], &[script]].concat()).ok();
+    let other = ["run", "--rm", "--userns=auto", "busybox", "cat", "/proc/self/uid_map"];
+    let told = bench.rbuild(other).ok().stdout;
+    assert_eq!(told.split_whitespace().collect::<Vec<_>>(), ["0", "4097", "4096"]);
+    e2e::eventually("the other has written", || {
+        bench.rbuild(["exec", "one", "cat", "/made"]).stdout == "x\n"
+    });
+    assert!(bench.rbuild(["diff", "one"]).ok().stdout.contains("A /made\n"));
+    // What comes out of it has the ids of inside.
+    bench.rbuild(["commit", "one", "made"]).ok();
+    let look = ["run", "--rm", "made", "stat", "-c", "%u:%g", "/made", "/tmp"];
+    assert_eq!(bench.rbuild(look).ok().stdout, "7:8\n0:0\n");
+    bench.rbuild(["restart", "-t0", "one"]).ok();
+    bench.rbuild(["cp", "one:/made", "got"]).fails(&["its ids are its own", "exec"]);
+    bench.rbuild(["rm", "-f", "one"]).ok();
+    for (flag, words) in [
+        ("--uidmap=0:70000:10", "70000 to 70009 are not all among your 65537 ids"),
+        ("--subuidname=rbuildtest", "need root"),
+        ("--userns=auto:size=70000", "are free"),
+    ] {
+        bench.rbuild(["run", "--rm", flag, "busybox", "true"]).code(125).fails(&[words]);
+    }
+    let odd = "FROM busybox\nRUN touch /odd && chown 5000 /odd\n";
+    bench.build("odd", odd, &[]).ok();
+    let line = ["run", "--rm", "--userns=auto", "odd", "true"];
+    bench.rbuild(line).code(125).fails(&["odd", "must be among the ids"]);
 }
 
 #[test]

@@ -119,6 +119,7 @@ fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Ve
         clamp: wish.epoch.filter(|_| !wish.keep_times),
         root_entry: true,
         mounted_on: working.mounted_on.clone(),
+        owners: working.owners.clone(),
         ..DiffOptions::default()
     };
     let own = layer(working, wish, &extras, &options, env, task)?;

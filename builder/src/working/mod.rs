@@ -89,6 +89,8 @@ pub struct Working {
     pub state: State,
     /// Where things are mounted in it, relative to its root: what is empty there is no change.
     pub mounted_on: Vec<PathBuf>,
+    /// How its files' owners on the disk differ from those that its image gets.
+    pub owners: Option<layers::OwnerMap>,
     _lock: Option<File>,
 }
 
@@ -160,7 +162,14 @@ pub async fn create(wish: &Wish, env: &Env, task: &Task) -> Result<Working> {
     if let Some(task) = Arc::into_inner(task) {
         task.done();
     }
-    Ok(Working { store: env.store.clone(), record, state, mounted_on: Vec::new(), _lock: None })
+    Ok(Working {
+        store: env.store.clone(),
+        record,
+        state,
+        mounted_on: Vec::new(),
+        owners: None,
+        _lock: None,
+    })
 }
 
 /// The image a name means, found or fetched.
@@ -249,6 +258,7 @@ impl Working {
             record,
             state,
             mounted_on: Vec::new(),
+            owners: None,
             _lock: None,
         }))
     }
@@ -266,7 +276,14 @@ impl Working {
             state.config = (**base.config()).clone();
             state.annotations.clone_from(&base.manifest().annotations);
         }
-        Ok(Working { store: store.clone(), record, state, mounted_on: Vec::new(), _lock: None })
+        Ok(Working {
+            store: store.clone(),
+            record,
+            state,
+            mounted_on: Vec::new(),
+            owners: None,
+            _lock: None,
+        })
     }
 
     /// Whether a container of the store is a working container.

@@ -201,6 +201,7 @@ impl Commit {
                 let row = found.row().clone();
                 let mut working = working::Working::of_program(store, row, image)?;
                 working.mounted_on = found.mount_points();
+                working.owners = found.owners();
                 working
             }
             None => locked(store, &self.container, task)?,

@@ -6,8 +6,9 @@ use runtime::{IdMaps, IdRange, Ids};
 
 use super::SyntaxError;
 
-/// How many ids a container gets that does not say.
+/// How many ids a container gets that does not say: of root's, and of an ordinary user's few.
 const USUAL: u32 = 65_536;
+const FEW: u32 = 4096;
 
 /// Which user namespace a container is in.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,8 +19,21 @@ pub enum UserNamespace {
     Private,
     /// One of its own with so many ids that no other container has.
     Auto(u32),
-    /// One of its own with so many ids, from 0 on, that are the same on the machine.
-    KeepId(u32),
+    /// One of its own in which ids are the same as on the machine.
+    KeepId(KeepId),
+    /// One of its own with the subordinate ids of an ordinary user, without the user.
+    NoMap,
+}
+
+/// Which ids are the same.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct KeepId {
+    /// What the user is, if not what he is on the machine.
+    uid: Option<u32>,
+    /// What his group is.
+    gid: Option<u32>,
+    /// How many ids there are, if not all.
+    size: Option<u32>,
 }
 
 impl UserNamespace {
@@ -30,41 +44,81 @@ impl UserNamespace {
             UserNamespace::Private => "private",
             UserNamespace::Auto(_) => "auto",
             UserNamespace::KeepId(_) => "keep-id",
+            UserNamespace::NoMap => "nomap",
         }
     }
+
+    /// Who runs the program where nobody is named: who keeps his ids keeps his name.
+    pub fn user(self) -> Option<String> {
+        match self {
+            UserNamespace::KeepId(kept) if runtime::in_user_namespace() => {
+                let (uid, gid) = kept.user();
+                Some(format!("{uid}:{gid}"))
+            }
+            _ => None,
+        }
+    }
+}
+
+impl KeepId {
+    /// What this user is in the container.
+    fn user(self) -> (u32, u32) {
+        let (uid, gid) = runtime::outer_root();
+        (self.uid.unwrap_or(uid), self.gid.unwrap_or(gid))
+    }
+
+    /// All ids there are for root; for an ordinary user the subordinate ids around his own.
+    fn maps(self) -> IdMaps {
+        let same = |inside, outside, count| IdRange { inside, outside, count };
+        if !runtime::in_user_namespace() {
+            let all = vec![same(0, 0, self.size.unwrap_or(ALL))];
+            return IdMaps { uids: all.clone(), gids: all };
+        }
+        let count = self.size.unwrap_or(u32::MAX).min(runtime::mapped_ids());
+        let (uid, gid) = self.user();
+        IdMaps { uids: around(uid, count), gids: around(gid, count) }
+    }
+}
+
+/// So many ids, of which `own` is 0 outside and the others follow from 1 on.
+fn around(own: u32, count: u32) -> Vec<IdRange> {
+    let before = own.min(count.saturating_sub(1));
+    let after = count.saturating_sub(1) - before;
+    let ranges = [
+        IdRange { inside: 0, outside: 1, count: before },
+        IdRange { inside: own, outside: 0, count: 1 },
+        IdRange { inside: own.saturating_add(1), outside: before + 1, count: after },
+    ];
+    ranges.into_iter().filter(|range| range.count > 0).collect()
 }
 
 /// All ids there are: the last number is none.
 const ALL: u32 = u32::MAX;
 
-/// Why an ordinary user has no ids that differ from those of its images.
-const OWNERS: &str = "the files of an image would need other owners, and the kernel gives those to \
-                      mounts of root only; without the flag root of the container is you, and what it \
-                      writes is yours";
-
-/// `host`, `private`, `auto[:size=NUMBER]` or `keep-id[:size=NUMBER]`.
+/// `host`, `private`, `auto[:size=NUMBER]`, `keep-id[:size=NUMBER,uid=ID,gid=ID]` or `nomap`.
 ///
 /// # Errors
 /// It is another one.
 pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
     let (kind, options) = text.split_once(':').unwrap_or((text, ""));
     let refuse = |why: &str| Err(SyntaxError::new(format!("{text:?} is not supported: {why}")));
+    let ordinary = runtime::in_user_namespace();
     match (kind, options) {
         ("" | "host", "") => Ok(UserNamespace::Host),
         ("private", "") => Ok(UserNamespace::Private),
-        ("auto", "") => Ok(UserNamespace::Auto(USUAL)),
+        ("auto", "") => Ok(UserNamespace::Auto(if ordinary { FEW } else { USUAL })),
         ("auto", options) => match options.strip_prefix("size=").map(str::parse) {
             Some(Ok(size)) if size > 0 => Ok(UserNamespace::Auto(size)),
             _ => refuse("the option of auto is size=NUMBER; maps name the ids"),
         },
-        ("keep-id" | "nomap", _) if runtime::in_user_namespace() => refuse(OWNERS),
-        ("keep-id", "") => Ok(UserNamespace::KeepId(ALL)),
-        ("keep-id", options) => match options.strip_prefix("size=").map(str::parse) {
-            Some(Ok(size)) if size > 0 => Ok(UserNamespace::KeepId(size)),
-            _ => refuse(
-                "you are root, whose id stays 0; the option is size=NUMBER, and maps name other ids",
-            ),
+        ("keep-id", options) => match keep_id(options) {
+            Some(kept) if ordinary || kept.uid.or(kept.gid).is_none() => {
+                Ok(UserNamespace::KeepId(kept))
+            }
+            Some(_) => refuse("you are root, whose id stays 0; maps name other ids"),
+            None => refuse("the options of keep-id are size=NUMBER, uid=ID and gid=ID"),
         },
+        ("nomap", "") if ordinary => Ok(UserNamespace::NoMap),
         ("nomap", _) => refuse(
             "it hides the id of an ordinary user, and you are root; auto has no id \
              of this machine's users",
@@ -72,10 +126,25 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
         ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
         _ => {
             let reason =
-                format!("{text:?} is not host, private, auto, auto:size=NUMBER or keep-id");
+                format!("{text:?} is not host, private, auto, auto:size=NUMBER, keep-id or nomap");
             Err(SyntaxError::new(reason))
         }
     }
+}
+
+fn keep_id(options: &str) -> Option<KeepId> {
+    let mut kept = KeepId::default();
+    for option in options.split(',').filter(|option| !option.is_empty()) {
+        let (key, value) = option.split_once('=')?;
+        let number: u32 = value.parse().ok()?;
+        match key {
+            "size" if number > 0 => kept.size = Some(number),
+            "uid" => kept.uid = Some(number),
+            "gid" => kept.gid = Some(number),
+            _ => return None,
+        }
+    }
+    Some(kept)
 }
 
 /// `ID:HOST[:COUNT]`: the first id in the container, the first of this machine, how many.
@@ -105,9 +174,11 @@ pub fn ids(
     let ids = match (namespace, maps == IdMaps::default()) {
         (None | Some(UserNamespace::Host), true) => return Ok(None),
         (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
-        (Some(UserNamespace::KeepId(count)), true) => {
-            let same = vec![IdRange { inside: 0, outside: 0, count }];
-            Ids::Maps(IdMaps { uids: same.clone(), gids: same })
+        (Some(UserNamespace::KeepId(kept)), true) => Ids::Maps(kept.maps()),
+        (Some(UserNamespace::NoMap), true) => {
+            let count = runtime::mapped_ids().saturating_sub(1);
+            let all = vec![IdRange { inside: 0, outside: 1, count }];
+            Ids::Maps(IdMaps { uids: all.clone(), gids: all })
         }
         (None | Some(UserNamespace::Private), false) => Ids::Maps(maps),
         (Some(UserNamespace::Private), true) => {
@@ -121,10 +192,16 @@ pub fn ids(
         }
     };
     if runtime::in_user_namespace() {
-        return Err(SyntaxError::new("a container with ids of its own needs root").hinting(
-            "the kernel gives other owners to files of root only; without the flags the container \
-             has your subordinate ids",
-        ));
+        if names.iter().any(Option::is_some) {
+            return Err(SyntaxError::new("ids by the name of a user need root").hinting(
+                "an ordinary user has his subordinate ids: let auto choose some, or map them, with 0 for \
+                 himself and 1 for the first of them",
+            ));
+        }
+        if runtime::mapped_ids() < 2 {
+            return Err(SyntaxError::new("a container with ids of its own needs subordinate ids")
+                .hinting("add lines such as NAME:100000:65536 to /etc/subuid and /etc/subgid"));
+        }
     }
     Ok(Some(ids))
 }
@@ -163,22 +240,39 @@ mod tests {
             ("", Some(UserNamespace::Host)),
             ("host", Some(UserNamespace::Host)),
             ("private", Some(UserNamespace::Private)),
-            ("auto", Some(UserNamespace::Auto(65_536))),
             ("auto:size=10", Some(UserNamespace::Auto(10))),
             ("auto:size=0", None),
             ("auto:uidmapping=0:1:1", None),
-            ("keep-id:uid=1", None),
             ("keep-id:size=0", None),
-            ("nomap", None),
+            ("keep-id:uid=x", None),
+            ("keep-id:name=x", None),
             ("ns:/proc/1/ns/user", None),
             ("other", None),
         ] {
             assert_eq!(user_namespace(text).ok(), expected, "{text}");
         }
         if !runtime::in_user_namespace() {
-            assert_eq!(user_namespace("keep-id"), Ok(UserNamespace::KeepId(ALL)));
-            assert_eq!(user_namespace("keep-id:size=9"), Ok(UserNamespace::KeepId(9)));
+            assert_eq!(user_namespace("auto"), Ok(UserNamespace::Auto(65_536)));
+            let kept = |size| Ok(UserNamespace::KeepId(KeepId { size, ..KeepId::default() }));
+            assert_eq!(user_namespace("keep-id"), kept(None));
+            assert_eq!(user_namespace("keep-id:size=9"), kept(Some(9)));
+            assert!(user_namespace("keep-id:uid=1").is_err() && user_namespace("nomap").is_err());
         }
+        let kept = keep_id("uid=5,size=7,gid=6").unwrap();
+        assert_eq!((kept.uid, kept.gid, kept.size), (Some(5), Some(6), Some(7)));
+    }
+
+    #[test]
+    fn ids_lie_around_the_users_own() {
+        let ranges = |own, count| -> Vec<[u32; 3]> {
+            let all = around(own, count).into_iter();
+            all.map(|range| [range.inside, range.outside, range.count]).collect()
+        };
+        assert_eq!(ranges(2, 10), [[0, 1, 2], [2, 0, 1], [3, 3, 7]]);
+        assert_eq!(ranges(0, 10), [[0, 0, 1], [1, 1, 9]]);
+        assert_eq!(ranges(9, 10), [[0, 1, 9], [9, 0, 1]]);
+        // Who has a number beyond the others is still there.
+        assert_eq!(ranges(70_000, 10), [[0, 1, 9], [70_000, 0, 1]]);
     }
 
     #[test]

@@ -20,6 +20,7 @@ use task::Task;
 use self::place::{CopySource, Made, Placer};
 use self::pool::{BATCH, Batch, Plain, Pool};
 use crate::apply::modified;
+use crate::owner::OwnerMap;
 use crate::root::{Entry, list, make_dir, open_dir, remove};
 use crate::xattr::At;
 use crate::{Error, Result, Root};
@@ -40,6 +41,8 @@ pub enum Keep {
 pub struct CopyOptions<'a> {
     /// Everything belongs to this user and group instead of the source's.
     pub owner: Option<(u32, u32)>,
+    /// The owners of the copies, given those of the source.
+    pub owners: Option<&'a OwnerMap>,
     /// The permission bits (07777) of a copy, given the `st_mode` (kind and bits) of the source.
     pub mode: &'a (dyn Fn(u32) -> u32 + Sync),
     /// The modification time (seconds and nanoseconds since 1970) of every copy instead of the
@@ -64,6 +67,7 @@ impl Default for CopyOptions<'_> {
     fn default() -> Self {
         CopyOptions {
             owner: None,
+            owners: None,
             mode: &|mode| mode & 0o7777,
             mtime: None,
             keep: &|_, _| Keep::Yes,
@@ -112,6 +116,7 @@ pub fn copy(
 ) -> Result<Copied> {
     let placer = Placer {
         owner: options.owner,
+        owners: options.owners,
         mode: options.mode,
         mtime: options.mtime,
         replace: options.replace,

@@ -14,6 +14,7 @@ use task::Task;
 
 use super::{Copied, conflict};
 use crate::apply::modified;
+use crate::owner::OwnerMap;
 use crate::root::{chmod_node, remove};
 use crate::xattr::At;
 use crate::{Error, Result, contents, owner};
@@ -24,6 +25,7 @@ const NOTES: usize = 100;
 /// What all threads that copy share.
 pub(super) struct Placer<'a> {
     pub(super) owner: Option<(u32, u32)>,
+    pub(super) owners: Option<&'a OwnerMap>,
     pub(super) mode: &'a (dyn Fn(u32) -> u32 + Sync),
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) replace: bool,
@@ -70,11 +72,13 @@ impl Placer<'_> {
     }
 
     fn owner(&self, from: Option<At<'_>>, stat: &Stat) -> Result<(u32, u32), Errno> {
-        match (self.owner, from) {
-            (Some(owner), _) => Ok(owner),
-            (None, Some(from)) => owner::of(from, stat),
-            (None, None) => Ok((stat.st_uid, stat.st_gid)),
-        }
+        let owner = match (self.owner, from) {
+            (Some(owner), _) => owner,
+            (None, Some(from)) => owner::of(from, stat)?,
+            (None, None) => (stat.st_uid, stat.st_gid),
+        };
+        // The kernel's error for an id that has no place in a map.
+        self.owners.map_or(Some(owner), |map| map.outside(owner)).ok_or(Errno::OVERFLOW)
     }
 
     fn time(&self, stat: &Stat) -> (i64, u32) {

@@ -10,7 +10,8 @@ use crate::flags::wrong_use;
 /// The ids of `run` and `create`.
 #[derive(Debug, Args)]
 pub struct IdFlags {
-    /// Map users: the first in the container, the first of this machine, how many (root)
+    /// Map users: the first in the container, the first of this machine, how many. For an ordinary user
+    /// 0 of this machine is the user, and 1 the first subordinate id
     #[arg(long, value_name = "ID:HOST:COUNT", value_delimiter = ',', value_parser = syntax::id_range, help_heading = "Security")]
     uidmap: Vec<IdRange>,
     /// Map groups (default: as the users)

@@ -103,8 +103,8 @@ pub struct SharedFlags {
     #[arg(long, value_name = "private|host", value_parser = cgroup_namespace, help_heading = "Security")]
     pub(crate) cgroupns: Option<Namespace>,
     /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
-    /// that no other container has, keep-id[:size=NUMBER], the machine's ids in a namespace of its
-    /// own, or private with --uidmap (root)
+    /// that no other container has; keep-id[:size=NUMBER,uid=ID,gid=ID], in which you are who you are on
+    /// this machine; nomap, in which you are not there; or private with --uidmap
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the

@@ -124,10 +124,12 @@ impl Namespaces {
 
     /// Enters what the child inherits and could not enter itself: a pid namespace is entered by the
     /// children of the one that joins it, and a child in a user namespace of its own may join none.
-    /// Gives what leads back.
+    /// Gives what leads back, which is closed to an ordinary user: the machine's namespaces are root's. The
+    /// supervisor then stays, which does nothing there.
     pub(crate) fn enter_first(&self) -> Step<Vec<(OwnedFd, libc::c_int)>> {
         let mut back = Vec::new();
-        for (_, kind) in self.joined.iter().filter(|_| self.new_user()) {
+        let returns = self.new_user() && !crate::in_user_namespace();
+        for (_, kind) in self.joined.iter().filter(|_| returns) {
             let name = match *kind {
                 libc::CLONE_NEWNET => "net",
                 libc::CLONE_NEWIPC => "ipc",
