@@ -290,7 +290,7 @@ fn alone<C: Args>(
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[(&str, fn(&[OsString]) -> Option<Rbuild>)] = options::each_alone! { alone;
+const ALONE: &[tree::Alone<Rbuild>] = options::each_alone! { alone;
     "bud" => Command::Bud, "build" => Command::Bud, "build-using-dockerfile" => Command::Bud,
     "bake" => Command::Bake, "plan" => Command::Plan, "run" => Command::Run,
     "create" => Command::Create, "start" => Command::Start, "restart" => Command::Restart,

@@ -206,7 +206,7 @@ fn alone<C: Args>(
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[(&str, fn(&[OsString]) -> Option<Rcopy>)] = options::each_alone! { alone;
+const ALONE: &[tree::Alone<Rcopy>] = options::each_alone! { alone;
     "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
     "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
     "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,

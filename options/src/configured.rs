@@ -110,6 +110,7 @@ impl Configured {
             containers_driver: theirs.driver,
             scratch: self.paths.scratch(),
             shared_blobs: reach.shared_blob_dir.as_deref().map(absolute).transpose()?,
+            unsynced: reach.unsynced,
         })
     }
 

@@ -24,4 +24,6 @@ pub struct Reach {
     pub daemon_certs: bool,
     /// `--shared-blob-dir`
     pub shared_blob_dir: Option<PathBuf>,
+    /// `--no-sync`
+    pub unsynced: bool,
 }

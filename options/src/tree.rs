@@ -41,6 +41,9 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
     }
 }
 
+/// A command that is read alone: its name, and what reads a line of it.
+pub type Alone<P> = (&'static str, fn(&[OsString]) -> Option<P>);
+
 /// The table of commands that are read alone: name and function that reads a line, by `$read`.
 #[macro_export]
 macro_rules! each_alone {

@@ -24,6 +24,8 @@ pub struct Layout {
     root: PathBuf,
     /// Where the blobs are.
     blobs: PathBuf,
+    /// Whether what is named is on the disk before its name.
+    synced: bool,
 }
 
 impl Layout {
@@ -46,7 +48,7 @@ impl Layout {
             Some(version) if version == "1" || version.starts_with("1.") => {}
             other => return Err(refuse(format!("its version is {other:?}, not 1"))),
         }
-        Ok(Layout { root: root.to_owned(), blobs: root.join("blobs") })
+        Ok(Layout { root: root.to_owned(), blobs: root.join("blobs"), synced: true })
     }
 
     /// The same layout with its blobs, manifests among them, in a directory that others share.
@@ -56,13 +58,21 @@ impl Layout {
         self
     }
 
+    /// The same layout, whose [`Layout::publish`] does not wait for the disk: should the power be lost
+    /// soon after, what was published may be incomplete.
+    #[must_use]
+    pub fn unsynced(mut self) -> Layout {
+        self.synced = false;
+        self
+    }
+
     /// Opens a layout, and makes one where there is nothing or an empty directory.
     ///
     /// # Errors
     /// [`Error::Layout`] if there is something else, [`Error::File`].
     pub fn create(root: &Path) -> Result<Layout> {
         fs::create_dir_all(root).map_err(|error| Error::file("creating", root, error))?;
-        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs") };
+        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs"), synced: true };
         let _lock = layout.lock()?;
         if read_small(&root.join("oci-layout"))?.is_some() {
             return Layout::open(root);
@@ -94,7 +104,7 @@ impl Layout {
     /// # Errors
     /// [`Error::Layout`] for a layout of a version other than 1, [`Error::File`].
     pub fn shelf(root: &Path) -> Result<Layout> {
-        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs") };
+        let layout = Layout { root: root.to_owned(), blobs: root.join("blobs"), synced: true };
         let directory = layout.blobs.join("sha256");
         fs::create_dir_all(&directory).map_err(|e| Error::file("creating", &directory, e))?;
         if read_small(&root.join("oci-layout"))?.is_none() {
@@ -306,7 +316,7 @@ impl Layout {
 
     /// Gives a manifest or index, whose parts must all be there, a name; without one it is listed
     /// only. What had the name before loses it. Should the power be lost, `index.json` is the one
-    /// before or this one, and everything it names is on the disk.
+    /// before or this one, and everything it names is on the disk (but see [`Layout::unsynced`]).
     ///
     /// # Errors
     /// [`Error::MissingChild`], the errors of [`Layout::read`] and [`Layout::entries`].
@@ -340,9 +350,11 @@ impl Layout {
         // One wait brings all blobs and the list that names them to the disk.
         let list = Document::write(MediaType::OCI_INDEX, index);
         let list = file::fresh(&self.root, list.bytes(), 0o644)?;
-        file::sync_file_system(&self.root)?;
-        if !self.blobs.starts_with(&self.root) {
-            file::sync_file_system(&self.blobs)?;
+        if self.synced {
+            file::sync_file_system(&self.root)?;
+            if !self.blobs.starts_with(&self.root) {
+                file::sync_file_system(&self.blobs)?;
+            }
         }
         let path = self.root.join("index.json");
         list.rename(&path).map_err(|error| Error::file("writing", &path, error))?;

@@ -283,6 +283,39 @@ fn a_token_is_as_good_as_a_password() {
     scene.rcopy(&["copy", "--src-username=me", &place, "dir:x"]).code(1);
 }
 
+/// The calls of a copy that wait for the disk.
+fn waits(scene: &Scene, line: &[&str]) -> Vec<String> {
+    let trace = scene.bench.path().join("trace");
+    let own = scene.bench.command("rcopy");
+    let mut command = Command::new("strace");
+    command.args(["-f", "-y", "-qqq", "-e", "trace=syncfs,fsync,fdatasync", "-o"]).arg(&trace);
+    command.arg(e2e::binary("rcopy")).args(line);
+    command.envs(own.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    command.current_dir(scene.bench.path());
+    e2e::run(&mut command).ok();
+    let trace = std::fs::read_to_string(trace).unwrap();
+    let calls = trace.lines().filter(|line| !line.contains(" resumed>"));
+    calls.map(str::to_owned).collect()
+}
+
+#[test]
+fn a_copy_waits_for_the_disk_unless_told_not_to() {
+    if requires::program("strace").is_none() {
+        return;
+    }
+    let scene = Scene::new();
+    for (to, most) in [("oci", 1), ("dir", 2)] {
+        let synced = waits(&scene, &["copy", "oci:image:app", &format!("{to}:{to}-synced")]);
+        assert!((1..=most).contains(&synced.len()), "{to}: {synced:?}");
+        let there = format!("{to}:{to}-unsynced");
+        let unsynced = waits(&scene, &["copy", "--no-sync", "oci:image:app", &there]);
+        assert!(unsynced.is_empty(), "{to}: {unsynced:?}");
+        scene.rcopy(&["inspect", "--raw", &there]).ok();
+    }
+    let refused = scene.rcopy(&["copy", "--no-sync", "oci:image:app", "oci-archive:file"]);
+    refused.fails(&["--no-sync works for oci: and dir: only, not for oci-archive:"]);
+}
+
 /// What skopeo 1.9 takes: the command, the flag with a value, and the word of ours that refuses it.
 const FLAGS: &[(&str, &str, Option<&str>)] = &[
     ("copy", "--additional-tag=other", None),

@@ -35,6 +35,8 @@ pub struct Machine {
     pub scratch: PathBuf,
     /// A directory with the blobs of OCI layouts, if they are not in them.
     pub shared_blobs: Option<PathBuf>,
+    /// Whether layouts and directories are written without waiting for the disk.
+    pub unsynced: bool,
 }
 
 impl Default for Machine {
@@ -46,12 +48,14 @@ impl Default for Machine {
             containers_driver: None,
             scratch: "/var/tmp".into(),
             shared_blobs: None,
+            unsynced: false,
         }
     }
 }
 
 fn layout(path: &Path, named: &Named, places: &Places<'_>) -> LayoutImage {
-    LayoutImage::new(path, named.clone()).sharing(places.machine.shared_blobs.as_deref())
+    let Machine { shared_blobs, unsynced, .. } = places.machine;
+    LayoutImage::new(path, named.clone()).sharing(shared_blobs.as_deref()).unsynced(*unsynced)
 }
 
 fn daemon(places: &Places<'_>) -> Result<Daemon, Cause> {
@@ -117,7 +121,9 @@ impl Places<'_> {
             Location::DockerArchive(path, named) => {
                 Box::new(Archive::create(path, Form::Docker)?.only_image(named.clone()))
             }
-            Location::Directory(path) => Box::new(Directory::new(path)),
+            Location::Directory(path) => {
+                Box::new(Directory::new(path).unsynced(self.machine.unsynced))
+            }
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
             Location::Containers(at, name) => {

@@ -86,6 +86,10 @@ struct EndFlags {
     /// Write the blobs of the destination's OCI layout to this directory
     #[arg(long, value_name = "DIR", help_heading = "Registry at the destination")]
     dest_shared_blob_dir: Option<PathBuf>,
+    /// Do not wait until the destination's layout or directory is on the disk: faster, but a loss of
+    /// power soon after may leave it incomplete
+    #[arg(long, help_heading = "Registry at the destination")]
+    no_sync: bool,
 }
 
 impl EndFlags {
@@ -103,6 +107,10 @@ impl EndFlags {
         only_for("--dest-daemon-host", self.dest_daemon_host.is_some(), "docker-daemon", to)?;
         only_for("--src-shared-blob-dir", self.src_shared_blob_dir.is_some(), "oci", from)?;
         only_for("--dest-shared-blob-dir", self.dest_shared_blob_dir.is_some(), "oci", to)?;
+        if self.no_sync && !["oci", "dir"].contains(&to.transport()) {
+            let what = format!("--no-sync works for oci: and dir: only, not for {to}");
+            return Err(Failure::usage(what));
+        }
         Ok(())
     }
 }
@@ -197,6 +205,7 @@ impl Copy {
             reach.daemon_host.clone_from(&self.ends.dest_daemon_host);
             reach.daemon_certs = to.transport() == "docker-daemon";
             reach.shared_blob_dir.clone_from(&self.ends.dest_shared_blob_dir);
+            reach.unsynced = self.ends.no_sync;
             let sink = Access::unpacking(app, reach, platform);
             if self.dry_run {
                 return plan(app, &*source.source(from)?, &options, task);

@@ -20,12 +20,21 @@ const VERSION: &str = "Directory Transport Version: 1.1\n";
 pub struct Directory {
     path: PathBuf,
     prepared: Arc<Mutex<bool>>,
+    /// Whether publishing waits for the disk.
+    synced: bool,
 }
 
 impl Directory {
     /// The image in a directory, which need not exist to be written to.
     pub fn new(path: &Path) -> Directory {
-        Directory { path: path.to_owned(), prepared: Arc::default() }
+        Directory { path: path.to_owned(), prepared: Arc::default(), synced: true }
+    }
+
+    /// The same without waiting for the disk, if asked: should the power be lost soon after, what was
+    /// published may be incomplete.
+    #[must_use]
+    pub fn unsynced(self, unsynced: bool) -> Directory {
+        Directory { synced: !unsynced, ..self }
     }
 
     fn blob(&self, digest: Digest) -> PathBuf {
@@ -65,7 +74,8 @@ impl Directory {
             let reason = "it is not empty and was not written as dir:".to_owned();
             return Err(Error::Malformed { place: self.place(), reason });
         }
-        files::write(&version, VERSION.as_bytes())
+        // Publishing brings it to the disk with the rest.
+        files::write_unsynced(&version, VERSION.as_bytes())
     }
 
     fn manifest(&self) -> Result<Vec<u8>> {
@@ -193,8 +203,12 @@ impl Sink for Directory {
         let directory = self.clone();
         blocking(move || {
             directory.prepare()?;
-            files::sync_all_in(&directory.path)?;
-            Ok(files::write(&directory.path.join("manifest.json"), &document)?)
+            let path = directory.path.join("manifest.json");
+            if directory.synced {
+                files::sync_all_in(&directory.path)?;
+                return Ok(files::write(&path, &document)?);
+            }
+            Ok(files::write_unsynced(&path, &document)?)
         })
         .await
     }

@@ -209,6 +209,13 @@ pub(crate) fn write(path: &Path, content: &[u8]) -> Result<()> {
     new.appear()
 }
 
+/// As [`write`], but after a loss of power the file may be empty.
+pub(crate) fn write_unsynced(path: &Path, content: &[u8]) -> Result<()> {
+    let new = NewFile::create(path)?;
+    (&new.file).write_all(content).map_err(Error::file("writing", path))?;
+    new.appear_unsynced()
+}
+
 /// Brings everything in the file system of a directory to the disk.
 pub(crate) fn sync_all_in(directory: &Path) -> Result<()> {
     let opened = File::open(directory).map_err(Error::file("opening", directory))?;

@@ -19,6 +19,8 @@ pub struct LayoutImage {
     named: Named,
     /// Where its blobs are, if not in it.
     blobs: Option<PathBuf>,
+    /// Whether publishing waits for the disk.
+    synced: bool,
     /// How the image is named that was found.
     found: Arc<OnceLock<Named>>,
     /// What its `index.json` said last, for many questions about it.
@@ -32,7 +34,7 @@ impl LayoutImage {
     /// An image in the layout at `path`, which need not exist to be written to.
     pub fn new(path: &Path, named: Named) -> LayoutImage {
         let (found, listing) = Default::default();
-        LayoutImage { path: path.to_owned(), named, blobs: None, found, listing }
+        LayoutImage { path: path.to_owned(), named, blobs: None, synced: true, found, listing }
     }
 
     /// The same with its blobs in a directory that several layouts share.
@@ -41,15 +43,24 @@ impl LayoutImage {
         LayoutImage { blobs: blobs.map(Path::to_owned), listing: Arc::default(), ..self }
     }
 
+    /// The same without waiting for the disk, if asked: see [`Layout::unsynced`].
+    #[must_use]
+    pub fn unsynced(self, unsynced: bool) -> LayoutImage {
+        LayoutImage { synced: !unsynced, ..self }
+    }
+
     fn under(&self, tag: &image::Tag) -> LayoutImage {
         LayoutImage { named: Named::Name(tag.to_string()), found: Arc::default(), ..self.clone() }
     }
 
     /// What opens the layout, or makes it, on another thread.
     fn opener(&self, open: fn(&Path) -> store::Result<Layout>) -> impl FnOnce() -> Opened + use<> {
-        let (path, blobs) = (self.path.clone(), self.blobs.clone());
+        let (path, blobs, synced) = (self.path.clone(), self.blobs.clone(), self.synced);
         move || {
-            let layout = open(&path)?;
+            let mut layout = open(&path)?;
+            if !synced {
+                layout = layout.unsynced();
+            }
             Ok(match blobs {
                 Some(blobs) => layout.with_blobs(&blobs),
                 None => layout,
