@@ -133,7 +133,7 @@ impl<'a> Access<'a> {
     fn in_store_as(&self, name: Option<&str>, task: &Task) -> Result<Box<dyn Sink>, Failure> {
         let image = StoreImage::new(self.app.store()?, name);
         Ok(match &self.unpack {
-            Some(platform) => Box::new(image.unpacked(platform.clone(), task.child("unpack"))),
+            Some(platform) => Box::new(image.unpacked(platform.clone(), task.later("unpack"))),
             None => Box::new(image),
         })
     }

@@ -513,7 +513,7 @@ pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<O
     if !bridge::blocking(here).await.map_err(|error| base.failure(error.into()))? {
         // A downloaded byte is not read back: layers are unpacked while they arrive.
         let sink = StoreImage::new(&env.store, base.own_name())
-            .unpacked(base.image.platform(), task.child("unpacking"));
+            .unpacked(base.image.platform(), task.later("unpacking"));
         pull(env, base, sink, task).await?;
     }
     Ok(Some(chain.into()))

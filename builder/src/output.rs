@@ -237,7 +237,12 @@ fn directory(
     task: &Task,
 ) -> Result<()> {
     let task = task.child(format!("writing files to {}", path.display()));
-    std::fs::create_dir_all(path).map_err(Error::file("making", path))?;
+    std::fs::create_dir_all(path)
+        .map_err(|error| match path.exists() {
+            true => std::io::ErrorKind::NotADirectory.into(),
+            false => error,
+        })
+        .map_err(Error::file("making", path))?;
     let to = Root::open(path).during("opening the output directory")?;
     if delete {
         remove_others(root, &to, &task)?;

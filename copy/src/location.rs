@@ -251,7 +251,11 @@ fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
 fn untransported(text: &str) -> Error {
     let reason = format!("it does not start with {TRANSPORTS}");
     let looks_like_path = text.starts_with(['/', '.']);
-    let hint = if looks_like_path && (text.ends_with(".tar") || text.contains(".tar:")) {
+    let url = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    let hint = if let Some(name) = url {
+        let http = text.starts_with("http:").then_some("; plain HTTP is --tls-verify=false");
+        Some(format!("docker://{name}{}", http.unwrap_or_default()))
+    } else if looks_like_path && (text.ends_with(".tar") || text.contains(".tar:")) {
         Some(format!("oci-archive:{text} or docker-archive:{text}"))
     } else if looks_like_path {
         Some(format!("oci:{text}"))

@@ -70,6 +70,13 @@ impl Platform {
         }
     }
 
+    /// Whether its operating system and architecture are names of Go's list, as images have them.
+    pub fn is_known(&self) -> bool {
+        let system =
+            SYSTEMS.contains(&self.os.as_str()) || OTHER_SYSTEMS.contains(&self.os.as_str());
+        system && ARCHITECTURES.contains(&self.architecture.as_str())
+    }
+
     fn normalized(&self) -> Platform {
         let (architecture, variant) = normal(&self.architecture, self.variant.as_deref());
         Platform { architecture, variant, ..self.clone() }
@@ -115,6 +122,8 @@ const SYSTEMS: [&str; 12] = [
     "solaris",
     "windows",
 ];
+/// Those that may not.
+const OTHER_SYSTEMS: [&str; 5] = ["ios", "js", "plan9", "wasi", "wasip1"];
 /// The architectures that may be named alone (Go's names).
 const ARCHITECTURES: [&str; 16] = [
     "386", "amd64", "arm", "arm64", "loong64", "mips", "mips64", "mips64le", "mipsle", "ppc64",
@@ -188,6 +197,19 @@ mod tests {
         }
         for text in ["", "/", "linux/", "linux/amd64/v1/x", "linux/a b", "li\u{e9}/x"] {
             assert!(text.parse::<Platform>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_misspelled_platform_is_not_known() {
+        for (text, known) in [
+            ("linux/amd64", true),
+            ("linux/arm/v7", true),
+            ("wasi/wasm", true),
+            ("linux/none", false),
+            ("linus/amd64", false),
+        ] {
+            assert_eq!(text.parse::<Platform>().unwrap().is_known(), known, "{text}");
         }
     }
 

@@ -98,12 +98,15 @@ pub fn now() -> i64 {
 /// A password on standard input, without the end of its line.
 ///
 /// # Errors
-/// It cannot be read.
+/// It cannot be read, or is empty: what should have written it failed.
 pub fn password_line() -> Result<String, Failure> {
     let mut text = String::new();
     let read = std::io::stdin().take(1 << 20).read_to_string(&mut text);
     read.map_err(|error| Failure::io("reading the password from stdin", &error))?;
-    Ok(text.trim_end_matches(['\r', '\n']).to_owned())
+    match text.trim_end_matches(['\r', '\n']) {
+        "" => Err(Failure::usage("the password on standard input is empty")),
+        password => Ok(password.to_owned()),
+    }
 }
 
 /// Writes a file so that it is there whole or not at all.

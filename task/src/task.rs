@@ -103,6 +103,8 @@ pub struct Task {
     ended: bool,
     /// Whether nothing of it is reported.
     hidden: bool,
+    /// What says that it started, if it has not begun.
+    waiting: Mutex<Option<Event>>,
 }
 
 impl fmt::Debug for Task {
@@ -133,12 +135,26 @@ impl Task {
     pub fn hidden(&self) -> Task {
         let id = TaskId(self.tree.next.fetch_add(1, Ordering::Relaxed));
         let tree = Arc::clone(&self.tree);
-        Task { tree, id, meter: Meter::with_total(None), ended: false, hidden: true }
+        let (meter, waiting) = (Meter::with_total(None), Mutex::default());
+        Task { tree, id, meter, ended: false, hidden: true, waiting }
     }
 
     /// Starts a part of this task.
     pub fn child(&self, name: impl Into<String>) -> Task {
         self.part(name.into(), None)
+    }
+
+    /// A part of this task that may have nothing to do: it is reported from [`Task::begin`] on, or from
+    /// the first other event. If it fails or is dropped before, it never was.
+    pub fn later(&self, name: impl Into<String>) -> Task {
+        let (mut task, meter) = (self.hidden(), Meter::with_total(None));
+        if !self.hidden {
+            self.report();
+            let (id, parent, name) = (task.id, Some(self.id), name.into());
+            let started = Event::Started { id, parent, name, meter: Arc::clone(&meter) };
+            (task.meter, task.hidden, task.waiting) = (meter, false, Mutex::new(Some(started)));
+        }
+        task
     }
 
     /// Starts a part of this task whose size is known, in the unit it will be metered in.
@@ -147,6 +163,7 @@ impl Task {
     }
 
     fn part(&self, name: String, total: Option<u64>) -> Task {
+        self.report();
         match self.hidden {
             true => self.hidden(),
             false => Task::start(Arc::clone(&self.tree), Some(self.id), name, total),
@@ -155,7 +172,16 @@ impl Task {
 
     fn event(&self, event: Event) {
         if !self.hidden {
+            self.report();
             self.tree.observer.event(event);
+        }
+    }
+
+    /// Reports that it started, if that was put off.
+    fn report(&self) {
+        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(started) = waiting.take() {
+            self.tree.observer.event(started);
         }
     }
 
@@ -168,7 +194,7 @@ impl Task {
         let id = TaskId(tree.next.fetch_add(1, Ordering::Relaxed));
         let meter = Meter::with_total(total);
         tree.observer.event(Event::Started { id, parent, name, meter: Arc::clone(&meter) });
-        Task { tree, id, meter, ended: false, hidden: false }
+        Task { tree, id, meter, ended: false, hidden: false, waiting: Mutex::default() }
     }
 
     /// Which task this is.
@@ -259,6 +285,8 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         let outcome = if self.check().is_err() { Outcome::Cancelled } else { Outcome::Failed };
+        let waiting = self.waiting.get_mut().unwrap_or_else(PoisonError::into_inner);
+        self.ended |= waiting.is_some();
         self.end(outcome);
     }
 }
@@ -300,6 +328,26 @@ mod tests {
             outcomes(&record),
             [(2, Outcome::Done), (3, Outcome::Reused), (4, Outcome::Failed), (1, Outcome::Done)]
         );
+    }
+
+    #[test]
+    fn a_part_that_is_put_off_is_reported_once_it_begins_and_never_if_it_does_not() {
+        let record = Arc::new(Record::default());
+        let root = Task::root("root", record.clone());
+        drop(root.later("nothing to do"));
+        root.later("there already").reused();
+        let work = root.later("work");
+        work.begin();
+        work.child("part").done();
+        drop(work);
+        let outcomes = outcomes(&record);
+        assert_eq!(outcomes, [(3, Outcome::Reused), (5, Outcome::Done), (4, Outcome::Failed)]);
+        let started = record.0.lock().unwrap();
+        let started = started.iter().filter_map(|event| match event {
+            Event::Started { name, .. } => Some(name.as_str()),
+            _ => None,
+        });
+        assert_eq!(started.collect::<Vec<_>>(), ["root", "there already", "work", "part"]);
     }
 
     #[test]

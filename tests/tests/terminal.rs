@@ -53,3 +53,68 @@ fn escapes_of_images_are_shown_on_terminals_and_kept_in_pipes() {
     let piped = bench.rbuild(["inspect", "--format", label, &id]).ok();
     assert_eq!(piped.stdout, format!("{ESCAPE}\n"));
 }
+
+/// The lines that a terminal of so many columns shows one after the other, without their colours.
+fn lines(shown: &str) -> Vec<String> {
+    let mut plain = String::new();
+    let mut chars = shown.chars();
+    while let Some(letter) = chars.next() {
+        match letter {
+            '\u{1b}' => drop(chars.by_ref().skip(1).find(|end| end.is_ascii_alphabetic())),
+            letter => plain.push(letter),
+        }
+    }
+    plain.split(['\r', '\n']).map(str::to_owned).collect()
+}
+
+/// The rows that a line of progress takes: bars fill theirs, so that the next one begins below.
+fn rows(line: &str, columns: usize) -> Vec<String> {
+    let bars = line.split("copied ").next().unwrap();
+    let letters: Vec<char> = bars.chars().collect();
+    let rows = letters.chunks(columns).map(|row| row.iter().collect::<String>());
+    rows.filter(|row| !row.trim().is_empty()).collect()
+}
+
+#[test]
+fn progress_on_a_terminal_says_total_speed_and_time_left_and_fits_it() {
+    use registry_server::{Effect, Fault, Options, Registry};
+    if requires::program("script").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    let registry = Registry::start(Options::default()).unwrap();
+    bench.build("app", "FROM scratch\nCOPY f /f\n", &[("f", "text")]);
+    let name = format!("{}/team/of-a-long-name-that-does-not-fit/app:1", registry.address());
+    bench.rbuild(["push", "-q", "app", &name]).ok();
+    // Some 400 bytes of a config, for three seconds.
+    let slowly = Effect::Drip(std::time::Duration::from_millis(8));
+    registry.fault(Fault::always(
+        "GET",
+        "/v2/team/of-a-long-name-that-does-not-fit/app/blobs/*",
+        slowly,
+    ));
+    for columns in [60, 100] {
+        let line = format!(
+            "stty rows 30 cols {columns}; exec {} copy docker://{name} oci:layout-{columns}:app",
+            e2e::binary("rcopy").display()
+        );
+        let mut script = std::process::Command::new("script");
+        script.current_dir(bench.path()).args(["-qec", &line, "/dev/null"]);
+        let shown =
+            e2e::run(script.env("TERM", "xterm-256color").stdin(std::process::Stdio::null()));
+        let shown = lines(&shown.ok().stdout);
+        for row in shown.iter().flat_map(|line| rows(line, columns)) {
+            let begins = row.trim_start().starts_with(|first: char| !first.is_ascii());
+            assert!(
+                begins,
+                "a row of {columns} columns is the end of another: {row:?} in {shown:#?}"
+            );
+        }
+        let far = shown.iter().any(|line| line.contains("B/1") || line.contains("B/4"));
+        assert!(far, "how far of the total: {shown:#?}");
+        if columns == 100 {
+            let pace = shown.iter().any(|line| line.contains("B/s") && line.contains("left"));
+            assert!(pace, "speed and time left: {shown:#?}");
+        }
+    }
+}

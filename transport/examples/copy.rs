@@ -42,7 +42,7 @@ async fn run(from: &str, to: &str) -> transport::Result<()> {
             let store = store::Store::open(STORE.as_ref(), options.clone());
             let store = store.expect("a store for an example");
             let image = StoreImage::new(&store, Some(name));
-            Box::new(image.unpacked(image::Platform::host(), task.child("unpacking")))
+            Box::new(image.unpacked(image::Platform::host(), task.later("unpacking")))
         }
         _ => places.sink(&to)?,
     };

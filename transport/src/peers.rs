@@ -388,7 +388,7 @@ async fn layers_unpack_while_they_arrive() {
     let (task, ended) = Ended::task();
     let sink = |task: &Task| {
         let image = StoreImage::new(&store, Some("localhost/x:latest"));
-        image.unpacked(platform.clone(), task.child("unpacking"))
+        image.unpacked(platform.clone(), task.later("unpacking"))
     };
     let root = copy(&memory.image("many"), &sink(&task), &Open, &all(), &task).await.unwrap();
     let image = store.image(&root, &platform).unwrap();

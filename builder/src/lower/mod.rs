@@ -201,6 +201,10 @@ impl<'a> Lowerer<'a> {
             image: ImagePlan { base: state.base, config, history: state.history },
         }];
         plan.warnings.extend(unused(request, file));
+        if !self.target.is_known() {
+            plan.warnings
+                .push(format!("the platform {} is not known: is it misspelled?", self.target));
+        }
         let stages = || file.stages.iter().enumerate();
         let is_known =
             |filter: &str| stages().any(|(at, stage)| is_stage(filter, at, stage.name.as_deref()));

@@ -29,6 +29,8 @@ struct Unpacking {
     task: Mutex<Option<Arc<Task>>>,
     /// Whether there was anything to do.
     began: AtomicBool,
+    /// Whether the image was found, unpacked.
+    here: AtomicBool,
     /// The layers of the image for the platform; others are only kept.
     wanted: Mutex<BTreeSet<Digest>>,
     pending: Mutex<Vec<PendingLayer>>,
@@ -42,7 +44,7 @@ impl StoreImage {
     }
 
     /// Also unpacks the layers for a platform while they arrive, so that the image can be run
-    /// or built on at once. The parts of `task` say what could not be unpacked.
+    /// or built on at once. `task` has not begun ([`Task::later`]); its parts say what could not be unpacked.
     #[must_use]
     pub fn unpacked(mut self, platform: Platform, task: Task) -> StoreImage {
         self.unpacking = Some(Arc::new(Unpacking {
@@ -50,6 +52,7 @@ impl StoreImage {
             after: task.hidden(),
             task: Mutex::new(Some(Arc::new(task))),
             began: AtomicBool::new(false),
+            here: AtomicBool::new(false),
             wanted: Mutex::default(),
             pending: Mutex::default(),
         }));
@@ -139,7 +142,9 @@ impl Unpacking {
         stream: impl std::io::Read,
     ) -> Result<(), Cause> {
         let task = self.task();
-        self.began.store(true, Ordering::Relaxed);
+        if !self.began.swap(true, Ordering::Relaxed) {
+            task.begin();
+        }
         let layer = store.put_layer(descriptor, stream, &task)?;
         for skipped in layer.skipped() {
             task.warn(skipped.clone());
@@ -171,7 +176,7 @@ impl Unpacking {
 
 impl Drop for Unpacking {
     fn drop(&mut self) {
-        if !*self.began.get_mut() {
+        if !*self.began.get_mut() && *self.here.get_mut() {
             self.end(Task::reused);
         }
     }
@@ -242,6 +247,10 @@ impl Sink for StoreImage {
             let found = store.resolve(&name)?;
             match (&found, unpacking) {
                 (Some(root), Some(unpacking)) if !unpacking.is_done(store, root)? => Ok(None),
+                (Some(_), Some(unpacking)) => {
+                    unpacking.here.store(true, Ordering::Relaxed);
+                    Ok(found)
+                }
                 _ => Ok(found),
             }
         })
@@ -297,7 +306,8 @@ impl Sink for StoreImage {
             write_document(store, &root, &document)?;
             if let Some(unpacking) = unpacking {
                 unpacking.commit(store, &root)?;
-                unpacking.end(Task::done);
+                let began = unpacking.began.load(Ordering::Relaxed);
+                unpacking.end(if began { Task::done } else { Task::reused });
             }
             match name {
                 Some(name) => store.publish(&name, &root)?,
