@@ -253,8 +253,7 @@ fn untransported(text: &str) -> Error {
     let looks_like_path = text.starts_with(['/', '.']);
     let url = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
     let hint = if let Some(name) = url {
-        let http = text.starts_with("http:").then_some("; plain HTTP is --tls-verify=false");
-        Some(format!("docker://{name}{}", http.unwrap_or_default()))
+        Some(format!("docker://{name}"))
     } else if looks_like_path && (text.ends_with(".tar") || text.contains(".tar:")) {
         Some(format!("oci-archive:{text} or docker-archive:{text}"))
     } else if looks_like_path {

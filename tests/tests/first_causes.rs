@@ -62,7 +62,7 @@ fn a_registry_that_cannot_serve_says_which_part_is_missing() {
             (&format!("rcopy ls {a}/none"), &["no such repository"], &[]),
             (&format!("rcopy blob get {a}/team/app@sha256:{none}"), &["no such blob"], &[]),
             (&format!("rbuild pull https://{a}/team/app"), &["hint: docker://"], &[]),
-            (&format!("rbuild pull http://{a}/team/app"), &["--tls-verify=false"], &[]),
+            (&format!("rbuild pull http://{a}/team/app"), &["hint: docker://"], &[]),
             (&format!("rbuild push app docker://{a}/UPPER"), &["lower case"], &[]),
         ],
     );
