@@ -14,7 +14,9 @@ fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
     let globals = Variables::global(input.file, Given::default());
     for stage in input.file.stages.iter().filter(|stage| !stage.base.text.is_empty()) {
         let Some(value) = globals.evaluate(&stage.base) else { continue };
-        let Some(name) = value.text.filter(|name| !is_reference(name)) else { continue };
+        let is_stage = |name: &str| input.file.stage(name).is_some();
+        let bad = |name: &String| !is_stage(name) && !is_reference(name);
+        let Some(name) = value.text.filter(bad) else { continue };
         let message = if name.is_empty() {
             format!("{:?} is empty without build arguments", stage.base.text)
         } else {

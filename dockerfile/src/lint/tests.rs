@@ -80,6 +80,13 @@ fn build_args_count() {
 }
 
 #[test]
+fn a_stage_is_named_in_any_case() {
+    let source = "FROM alpine AS Build\nFROM Build\nFROM build AS x\nFROM 0\nFROM Other\n";
+    let found = ["StageNameCasing Build", "InvalidDefaultArgInFrom Other"];
+    assert_eq!(names(source, &LintContext::default()), found);
+}
+
+#[test]
 fn checks_can_be_skipped() {
     for (source, expected) in [
         ("FROM a AS B\n", 1),
