@@ -3,6 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use task::Kind;
 
@@ -105,7 +106,7 @@ impl RunningBuild {
     ) -> RunningBuild {
         let record = BuildRecord {
             id: task::random_id()[..ID].to_owned(),
-            started: jiff::Timestamp::try_from(now).unwrap_or_default().to_string(),
+            started: Timestamp::try_from(now).unwrap_or_default().to_string(),
             milliseconds: 0,
             status: BuildStatus::Running,
             error: None,
@@ -182,22 +183,35 @@ impl History {
         std::fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
         let file = self.file(&record.id);
         let text = serde_json::to_vec(record).map_err(Error::document(&file))?;
-        write(&directory.join(format!(".{}", record.id)), &file, &text)?;
-        for old in self.list().into_iter().skip(KEPT) {
-            let _ = std::fs::remove_file(self.file(&old.id));
-        }
+        let began: Timestamp = record.started.parse().unwrap_or_default();
+        write(&directory.join(format!(".{}", record.id)), &file, &text, began.into())?;
+        self.forget();
         Ok(())
+    }
+
+    fn files(&self) -> Vec<PathBuf> {
+        let Ok(entries) = std::fs::read_dir(self.directory()) else { return Vec::new() };
+        let paths = entries.flatten().map(|entry| entry.path());
+        paths.filter(|path| path.extension().is_some_and(|end| end == "json")).collect()
+    }
+
+    /// Removes the oldest records beyond a hundred, by the time of their files: this is done after
+    /// each build, and reading all of them takes longer than many a build.
+    fn forget(&self) {
+        let files = self.files();
+        let Some(over) = files.len().checked_sub(KEPT + 1) else { return };
+        let time = |path: &PathBuf| path.metadata().and_then(|data| data.modified()).ok();
+        let mut files: Vec<_> = files.into_iter().map(|path| (time(&path), path)).collect();
+        files.sort();
+        for (_, old) in &files[..=over] {
+            let _ = std::fs::remove_file(old);
+        }
     }
 
     /// All records, the newest first. What cannot be read is none.
     pub fn list(&self) -> Vec<BuildRecord> {
-        let Ok(entries) = std::fs::read_dir(self.directory()) else { return Vec::new() };
-        let read = |entry: std::fs::DirEntry| -> Option<BuildRecord> {
-            let path = entry.path();
-            path.extension().filter(|end| *end == "json")?;
-            serde_json::from_slice(&std::fs::read(path).ok()?).ok()
-        };
-        let mut records: Vec<BuildRecord> = entries.flatten().filter_map(read).collect();
+        let read = |path| serde_json::from_slice(&std::fs::read(path).ok()?).ok();
+        let mut records: Vec<BuildRecord> = self.files().into_iter().filter_map(read).collect();
         records.sort_by(|a, b| b.started.cmp(&a.started).then_with(|| a.id.cmp(&b.id)));
         records
     }
@@ -225,8 +239,14 @@ impl History {
     }
 }
 
-fn write(new: &Path, file: &Path, bytes: &[u8]) -> Result<()> {
-    std::fs::write(new, bytes).and_then(|()| std::fs::rename(new, file)).map_err(|error| {
+/// Writes a file whose time is when the build began, through a hidden one beside it.
+fn write(new: &Path, file: &Path, bytes: &[u8], began: SystemTime) -> Result<()> {
+    let written = || {
+        std::fs::write(new, bytes)?;
+        std::fs::File::options().write(true).open(new)?.set_modified(began)?;
+        std::fs::rename(new, file)
+    };
+    written().map_err(|error| {
         let _ = std::fs::remove_file(new);
         Error::file("writing", file)(error)
     })
