@@ -109,6 +109,9 @@ fn container(error: &containers::Error) -> Option<String> {
              and reach it through --add-host NAME:host-gateway"
                 .to_owned(),
         ),
+        containers::Error::NoVolume { .. } => {
+            Some("`rbuild volume ls` lists the volumes".to_owned())
+        }
         // It stands in for the error, which is not in the chain.
         containers::Error::Network(error) => network(error),
         _ => None,

@@ -127,6 +127,7 @@ fn isolated(isolation: &Isolation) -> Vec<Grant> {
         ipc,
         uts,
         ids: _,
+        user: _,
         cgroup,
         chroot,
         sysctls,

@@ -12,8 +12,11 @@ use task::Kind;
 #[derive(Debug, Args)]
 pub(crate) struct Df {
     /// Format the output with a Go template, or json
-    #[arg(long, value_name = "TEMPLATE")]
+    #[arg(long, value_name = "TEMPLATE", conflicts_with = "verbose")]
     format: Option<String>,
+    /// List each image, container and volume
+    #[arg(short, long)]
+    verbose: bool,
 }
 
 impl Runnable for Df {
@@ -22,6 +25,9 @@ impl Runnable for Df {
         let usage = observed("df", Progress::Quiet, |task| Ok(store.usage(task)?))?;
         let images = usage.images.len() as u64;
         let unique = usage.images.iter().map(|image| image.unique).sum::<u64>();
+        if self.verbose {
+            return each(store, &usage);
+        }
         let volumes = volumes(store)?;
         let rows = [
             ("Images", images, usage.blobs.bytes, unique),
@@ -55,6 +61,56 @@ impl Runnable for Df {
         }
         Ok(0)
     }
+}
+
+/// Lists every image, container and volume with the room it takes.
+fn each(store: &store::Store, usage: &store::Usage) -> Result<u8, Failure> {
+    let all = containers::Containers::new(store.clone()).list()?;
+    let bytes = progress::bytes;
+    let images = usage.images.iter().map(|image| {
+        let digest = image.descriptor.digest;
+        let users = all.iter().filter(|one| one.images().any(|used| used == digest)).count();
+        let names =
+            if image.names.is_empty() { "<none>".to_owned() } else { image.names.join(", ") };
+        let shared = bytes(image.bytes.saturating_sub(image.unique));
+        vec![
+            names,
+            digest.hex()[..12].to_owned(),
+            bytes(image.bytes),
+            shared,
+            bytes(image.unique),
+            users.to_string(),
+        ]
+    });
+    let headers = ["IMAGE", "DIGEST", "SIZE", "SHARED SIZE", "UNIQUE SIZE", "CONTAINERS"];
+    outln!("Images:\n\n{}", format::table(&headers, &images.collect::<Vec<_>>()));
+    let rows = all.iter().map(|one| {
+        let volumes = one.record().volumes.len().to_string();
+        let (id, image) = (one.id()[..12].to_owned(), one.record().image.clone());
+        vec![
+            id,
+            image,
+            volumes,
+            bytes(one.written()),
+            one.phase().as_str().to_owned(),
+            one.name().to_owned(),
+        ]
+    });
+    let headers = ["CONTAINER ID", "IMAGE", "VOLUMES", "SIZE", "STATUS", "NAMES"];
+    outln!("Containers:\n\n{}", format::table(&headers, &rows.collect::<Vec<_>>()));
+    let volumes = containers::Volumes::new(store.clone());
+    let mut rows = Vec::new();
+    for volume in volumes.list()? {
+        let users = volumes.users(&volume.name)?.len().to_string();
+        rows.push(vec![volume.name.clone(), users, bytes(volumes.size(&volume.name)?)]);
+    }
+    outln!("Volumes:\n\n{}", format::table(&["VOLUME NAME", "CONTAINERS", "SIZE"], &rows));
+    outln!(
+        "Build cache: {}, cache mounts: {}",
+        bytes(usage.steps.bytes),
+        bytes(usage.mounts.bytes)
+    );
+    Ok(0)
 }
 
 /// How many volumes there are, the bytes of all, and of those that no container uses.

@@ -18,7 +18,7 @@ use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use crate::container::{self, attachment, need_terminal, size, start_failure};
-use crate::run_files::{find_mounted, volumes_from};
+use crate::run_files::{check_health, find_mounted, volumes_from};
 use crate::run_lazily;
 use crate::working;
 
@@ -215,6 +215,7 @@ impl Create {
         let (image, command) = check_image(&self.image_and_command)?;
         let mut spec = self.new.spec(command)?;
         let found = self.new.ground(app, image, &mut spec)?;
+        check_health(&spec, found.as_ref())?;
         let task = quiet_task("create");
         let container = self.new.create(app, (image, found.as_ref()), spec, true, &task)?;
         task.done();
@@ -276,6 +277,7 @@ impl Run {
             }
         }
         let image = self.new.ground(app, name, &mut spec)?;
+        check_health(&spec, image.as_ref())?;
         let task = quiet_task("run");
         let code = match &image {
             Some(image) if forgotten => {

@@ -1,8 +1,9 @@
 //! What new containers see beside their image.
 
 use app::{App, lookup};
+use image::Image;
 use options::Failure;
-use runtime::Files;
+use runtime::{ContainerSpec, Files};
 
 use crate::container;
 
@@ -36,4 +37,17 @@ pub(crate) fn find_mounted(app: &App, files: &mut Files) -> Result<(), Failure> 
         mount.found = Some(found.descriptor);
     }
     Ok(())
+}
+
+/// What becomes of an unhealthy container means nothing where its health is not checked.
+pub(crate) fn check_health(spec: &ContainerSpec, image: Option<&Image>) -> Result<(), Failure> {
+    let health = &spec.lifecycle.health;
+    let config = image.map(|image| &image.config().config);
+    let shell = config.map(|config| &config.shell[..]).filter(|shell| !shell.is_empty());
+    let check = health.check(config.and_then(|config| config.healthcheck.as_ref()), shell);
+    if check.is_some() || health.on_failure == runtime::OnFailure::None {
+        return Ok(());
+    }
+    Err(Failure::usage("--health-on-failure: the container has no health check")
+        .hint("give one by --health-cmd"))
 }

@@ -164,6 +164,7 @@ fn state(container: &Container) -> Value {
         "Paused": phase == Phase::Paused, "Restarting": phase == Phase::Restarting,
         "Dead": phase == Phase::Dead,
         "Pid": state.map_or(0, |state| state.pid),
+        "ConmonPid": state.map_or(0, |state| state.monitor),
         "ExitCode": exit.map(ExitStatus::code),
         "OOMKilled": matches!(exit, Some(ExitStatus::OutOfMemory(_))),
         "StartedAt": state.and_then(|state| time(state.started)),

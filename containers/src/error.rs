@@ -171,7 +171,7 @@ pub enum Error {
     /// his containers is in a user namespace of its own.
     #[error("sharing the {what} namespace of container {name}")]
     Unshared {
-        /// Which namespace: `network`, `pid`, `ipc` or `uts`.
+        /// Which namespace: `network`, `pid`, `ipc`, `uts` or `user`.
         what: &'static str,
         /// The other container.
         name: String,

@@ -215,6 +215,7 @@ impl Container {
             "/etc/hosts",
             "/etc/hostname",
             "/etc/resolv.conf",
+            "/etc/mtab",
             CONTAINER_FILE,
         ];
         let asked = record.spec.files.mounts.iter().map(|mount| mount.target().to_owned());

@@ -1,10 +1,10 @@
 //! What every container gets from us, in a file system in memory.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use layers::Stack;
-use rustix::fs::{Mode, mkdirat};
+use layers::{Root, Stack};
+use rustix::fs::{Mode, OFlags, mkdirat, symlinkat};
 use rustix::io::Errno;
 use rustix::mount::{
     FsMountFlags, FsOpenFlags, MountAttrFlags, OpenTreeFlags, fsconfig_create, fsconfig_set_string,
@@ -13,6 +13,20 @@ use rustix::mount::{
 
 /// Directories that a container mounts on, above before below.
 const PLACES: [&str; 5] = ["dev", "etc", "proc", "run", "sys"];
+
+/// What programs that look for mounts in `/etc` are led to, and from where.
+const MOUNTS: (&str, &str) = ("/proc/mounts", "etc/mtab");
+
+/// Leads programs that look for mounts in `/etc` to them, in a container without a ground, where its image
+/// does not.
+pub(crate) fn link_mounts(root: &Root) {
+    if let Ok(etc) = root.open_at(Path::new("etc"), OFlags::PATH | OFlags::DIRECTORY, Mode::empty())
+        && let Err(error) = symlinkat(MOUNTS.0, etc, "mtab")
+    {
+        // Mostly, it is there.
+        tracing::debug!(%error, "the container has no /etc/mtab of ours");
+    }
+}
 
 /// How much it may hold: three small files.
 const SIZE: &str = "4m";
@@ -63,6 +77,7 @@ fn make() -> Result<Ground, Errno> {
     for place in PLACES {
         mkdirat(&mount, place, Mode::from_raw_mode(0o755))?;
     }
+    symlinkat(MOUNTS.0, &mount, MOUNTS.1)?;
     let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(&mount, "etc", copy)?;
     Ok(Ground(mount))

@@ -1,7 +1,8 @@
 //! What a container may use of this machine, as docker's `inspect` has it: `HostConfig`.
 
 use runtime::{
-    BlockLimits, ContainerSpec, Isolation, Join, Limits, Mount, Namespace, Rate, Restart, Seccomp,
+    BlockLimits, ContainerSpec, Ids, Isolation, Join, Limits, Mount, Namespace, Rate, Restart,
+    Seccomp,
 };
 use serde_json::{Map, Value, json};
 
@@ -69,6 +70,14 @@ fn mode(namespace: Option<&Namespace>, private: &str) -> String {
     }
 }
 
+fn user_namespace(ids: Option<&Ids>) -> String {
+    match ids {
+        None => "host".to_owned(),
+        Some(Ids::Join(join)) => mode(Some(&Namespace::Join(join.clone())), ""),
+        Some(Ids::Auto(_) | Ids::Maps(_)) => "private".to_owned(),
+    }
+}
+
 fn isolation(isolation: &Isolation) -> Value {
     let mut security = Vec::new();
     if isolation.no_new_privileges == Some(true) {
@@ -92,7 +101,7 @@ fn isolation(isolation: &Isolation) -> Value {
     json!({
         "Privileged": isolation.privileged, "CapAdd": isolation.cap_add,
         "CapDrop": isolation.cap_drop, "SecurityOpt": security,
-        "UsernsMode": if isolation.ids.is_some() { "private" } else { "host" },
+        "UsernsMode": user_namespace(isolation.ids.as_ref()),
         "PidMode": mode(isolation.pid.as_ref(), ""), "IpcMode": mode(isolation.ipc.as_ref(), "private"),
         "UTSMode": mode(isolation.uts.as_ref(), ""), "CgroupnsMode": mode(isolation.cgroup.as_ref(), "private"),
         "CgroupMode": mode(isolation.cgroup.as_ref(), "private"),

@@ -2,9 +2,10 @@
 
 use std::fs::File;
 use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
-use runtime::{ContainerSpec, Join, Namespace, OthersMount};
+use runtime::{ContainerSpec, IdMaps, Ids, Isolation, Join, Namespace, OthersMount};
 use store::Store;
 
 use crate::uplink::running;
@@ -41,13 +42,11 @@ pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<Joined>
                 (PathBuf::from(format!("/proc/{pid}/ns/{kind}")), name.clone())
             }
         };
-        let file = File::open(&path).map_err(|source| match runtime::in_user_namespace() {
-            true => Error::Unshared { what: kind, name, source },
-            false => Error::file("opening", &path)(source),
-        })?;
+        let file = open(&path, kind, &name)?;
         *namespace = Some(Namespace::Join(Join::Path(path_of(&file))));
         held.namespaces.push(file);
     }
+    held.namespaces.extend(join_user(&mut spec.isolation, store)?);
     if let Some(pid) = shared {
         let target = PathBuf::from("/dev/shm");
         let named = |target: &Path| spec.files.mounts.iter().any(|one| one.target() == target);
@@ -58,6 +57,36 @@ pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<Joined>
         }
     }
     Ok(held)
+}
+
+/// Finds the ids of a container that is in the user namespace of another one. Who has none of its own is in
+/// that of this program.
+fn join_user(isolation: &mut Isolation, store: &Store) -> Result<Option<File>> {
+    let Some(Ids::Join(join)) = &isolation.ids else { return Ok(None) };
+    let (path, name) = match join {
+        Join::Path(path) => (path.clone(), path.display().to_string()),
+        Join::Container(name) => {
+            (PathBuf::from(format!("/proc/{}/ns/user", running(name, store)?)), name.clone())
+        }
+    };
+    let file = open(&path, "user", &name)?;
+    let own = std::fs::metadata("/proc/self/ns/user").and_then(|own| Ok((own, file.metadata()?)));
+    let (own, other) = own.map_err(Error::file("examining", &path))?;
+    if (own.dev(), own.ino()) == (other.dev(), other.ino()) {
+        isolation.ids = None;
+        return Ok(None);
+    }
+    let path = path_of(&file);
+    isolation.ids = Some(Ids::Maps(IdMaps::of_namespace(&path)?));
+    isolation.user = Some(path);
+    Ok(Some(file))
+}
+
+fn open(path: &Path, what: &'static str, name: &str) -> Result<File> {
+    File::open(path).map_err(|source| match runtime::in_user_namespace() {
+        true => Error::Unshared { what, name: name.to_owned(), source },
+        false => Error::file("opening", path)(source),
+    })
 }
 
 /// A path that means this file as long as this process has it open.

@@ -175,13 +175,19 @@ impl Container {
     /// Reads its log, oldest first.
     ///
     /// # Errors
-    /// [`Error::Runtime`]
+    /// [`Error::Unsupported`]: it keeps none; [`Error::Runtime`].
     pub fn logs(
         &self,
         options: &LogOptions,
         task: &Task,
         each: &mut dyn FnMut(LogLine),
     ) -> Result<()> {
+        if self.record().spec.lifecycle.log.off {
+            return Err(Error::Unsupported {
+                what: "reading the log",
+                reason: format!("container {} keeps none: its log driver is none", self.name()),
+            });
+        }
         if self.state().is_none() {
             return Ok(());
         }

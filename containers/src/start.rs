@@ -14,7 +14,7 @@ use runtime::{
 use store::Store;
 use task::{Cause, Task};
 
-use crate::ground::Ground;
+use crate::ground::{Ground, link_mounts};
 use crate::ids::Owners;
 use crate::image_files::ImageFiles;
 use crate::shown::{self, Shown, Upper};
@@ -246,6 +246,7 @@ impl Container {
             });
         }
         let root = owners.lay(self.stack()?, &self.directory().join("lower"), task)?.mount()?;
+        link_mounts(&root);
         let volumes = Volumes::new(self.store.clone());
         let mounts = volumes.mounts(&record.volumes)?;
         spec.files.given.extend(foreign(&spec, &mounts));
@@ -365,15 +366,18 @@ impl Transient {
     ) -> Result<Transient> {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
+        let mut spec = spec;
+        let _joined = joined::resolve(&mut spec, store)?;
         let owners = ids::owners(&spec.isolation)?;
         let ground = if matches!(owners, Owners::Same) { Ground::new() } else { None };
         let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
         let stack = owners.lay(stack, &active.dir().join("lower"), task)?;
         let root = stack.mount_volatile()?;
+        if ground.is_none() {
+            link_mounts(&root);
+        }
         let id = task::random_id();
-        let mut spec = spec;
-        let _joined = joined::resolve(&mut spec, store)?;
         memory_for_volumes(&mut spec, image)?;
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();

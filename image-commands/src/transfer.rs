@@ -404,6 +404,8 @@ impl Runnable for Load {
         };
         let given = piped.as_ref().map(tempfile::NamedTempFile::path).or(self.input.as_deref());
         let path = environment::absolute(given.unwrap_or(Path::new("-")))?;
+        std::fs::metadata(&path)
+            .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
         let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
             let access = Access::unpacking(app, options::Reach::default(), Platform::host());

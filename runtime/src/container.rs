@@ -263,6 +263,7 @@ pub(crate) fn configure(
         return Err(Error::invalid("hooks", "hooks are not supported"));
     }
     userns::check_user(&spec)?;
+    crate::ids::join(&mut spec)?;
     let profile = spec.linux_mut().as_mut().and_then(|linux| {
         let profile = linux.seccomp().clone();
         linux.set_seccomp(None);

@@ -1,13 +1,15 @@
 //! Maps of ids, and user namespaces that do nothing but hold them.
 
 use std::fs::File;
+use std::io::{self, Read};
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::Path;
 
-use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder};
+use oci_spec::runtime::{LinuxIdMapping, LinuxIdMappingBuilder, LinuxNamespaceType, Spec};
 use serde::{Deserialize, Serialize};
 
 use crate::sys::{self, Side};
-use crate::{Error, Result};
+use crate::{Error, Join, Result};
 
 /// One range of ids.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +35,8 @@ pub struct IdMaps {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Ids {
+    /// Those of the user namespace of a running container, or of that at a path. The starter finds them.
+    Join(Join),
     /// So many that no other container has; who makes the container chooses them.
     Auto(u32),
     /// These.
@@ -54,6 +58,21 @@ impl IdMaps {
             .map_err(Error::system("making", "a user namespace"))
     }
 
+    /// Those of a user namespace that exists, by its path, with the ids outside as this process has them.
+    ///
+    /// # Errors
+    /// [`Error::System`]: only root may enter it; it is that of this process.
+    pub fn of_namespace(path: &Path) -> Result<IdMaps> {
+        let failed = |error| Error::system("entering", path)(error);
+        let file = File::open(path).map_err(Error::system("opening", path))?;
+        let [uids, gids] = read_maps(&file).map_err(failed)?;
+        let maps = IdMaps { uids: ranges(&uids), gids: ranges(&gids) };
+        match maps.uids.is_empty() || maps.gids.is_empty() {
+            true => Err(Error::invalid("user namespace", "it has no ids")),
+            false => Ok(maps),
+        }
+    }
+
     pub(crate) fn of(uids: &[LinuxIdMapping], gids: &[LinuxIdMapping]) -> IdMaps {
         let range = |map: &LinuxIdMapping| IdRange {
             inside: map.container_id(),
@@ -72,6 +91,65 @@ impl IdMaps {
         let all = |list: &[IdRange]| list.iter().map(one).collect::<Result<Vec<_>>>();
         Ok([all(&self.uids)?, all(&self.gids)?])
     }
+}
+
+/// Gives a container that joins a user namespace the maps of that.
+pub(crate) fn join(spec: &mut Spec) -> Result<()> {
+    let Some(linux) = spec.linux_mut() else { return Ok(()) };
+    let listed = linux.namespaces().as_deref().unwrap_or_default();
+    let user = listed.iter().find(|one| one.typ() == LinuxNamespaceType::User);
+    if let Some(path) = user.and_then(|user| user.path().clone()) {
+        let [uids, gids] = IdMaps::of_namespace(&path)?.documents()?;
+        linux.set_uid_mappings(Some(uids)).set_gid_mappings(Some(gids));
+    }
+    Ok(())
+}
+
+/// Ranges of the kernel's text form.
+fn ranges(text: &str) -> Vec<IdRange> {
+    let range = |line: &str| {
+        let mut numbers = line.split_whitespace().map(str::parse);
+        let mut next = || numbers.next()?.ok();
+        Some(IdRange { inside: next()?, outside: next()?, count: next()? })
+    };
+    text.lines().filter_map(range).collect()
+}
+
+/// The maps of a user namespace: of a process that enters it for them.
+fn read_maps(namespace: &File) -> io::Result<[String; 2]> {
+    let (mut entered, enters) = io::pipe()?;
+    // SAFETY: the child makes plain system calls alone, whatever threads this process has.
+    match unsafe { sys::fork(&sys::Clone::default()) }? {
+        Side::Child => {
+            let error = match sys::setns(namespace.as_fd(), libc::CLONE_NEWUSER) {
+                Ok(()) => 0,
+                Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
+            };
+            let _ = rustix::io::write(&enters, &error.to_ne_bytes());
+            sys::wait_to_be_killed()
+        }
+        Side::Parent { pid, pidfd } => {
+            drop(enters);
+            let mut errno = [0; 4];
+            let read = |file: &str| std::fs::read_to_string(format!("/proc/{pid}/{file}"));
+            let maps =
+                entered.read_exact(&mut errno).and_then(|()| match i32::from_ne_bytes(errno) {
+                    0 => Ok([read("uid_map")?, read("gid_map")?]),
+                    errno => Err(io::Error::from_raw_os_error(errno)),
+                });
+            end(&pidfd);
+            maps
+        }
+    }
+}
+
+/// Ends a process of ours that waits for it.
+fn end(pidfd: &OwnedFd) {
+    let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
+    let id = || rustix::process::WaitId::PidFd(pidfd.as_fd());
+    while let Err(rustix::io::Errno::INTR) =
+        rustix::process::waitid(id(), rustix::process::WaitIdOptions::EXITED)
+    {}
 }
 
 fn outside(ranges: &[IdRange], id: u32) -> Option<u32> {
@@ -99,11 +177,7 @@ fn namespace(uids: &str, gids: &str) -> std::io::Result<OwnedFd> {
             let opened = write("uid_map", uids)
                 .and_then(|()| write("gid_map", gids))
                 .and_then(|()| File::open(format!("/proc/{pid}/ns/user")));
-            let _ = sys::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL);
-            let id = || rustix::process::WaitId::PidFd(pidfd.as_fd());
-            while let Err(rustix::io::Errno::INTR) =
-                rustix::process::waitid(id(), rustix::process::WaitIdOptions::EXITED)
-            {}
+            end(&pidfd);
             opened.map(OwnedFd::from)
         }
     }

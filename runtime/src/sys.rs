@@ -7,6 +7,10 @@ use std::path::Path;
 
 use rustix::fs::{Mode, OFlags, ResolveFlags};
 
+mod fork;
+
+pub(crate) use fork::{Clone, Side, fork, fork_in};
+
 pub(crate) const MOUNT_ATTR_RDONLY: u64 = 0x1;
 pub(crate) const MOUNT_ATTR_NOSUID: u64 = 0x2;
 pub(crate) const MOUNT_ATTR_NODEV: u64 = 0x4;
@@ -30,66 +34,6 @@ fn check_int(result: libc::c_int) -> io::Result<libc::c_int> {
 /// A path or other text as a C string.
 pub(crate) fn c_string(text: impl AsRef<[u8]>) -> io::Result<CString> {
     CString::new(text.as_ref()).map_err(|_| io::ErrorKind::InvalidInput.into())
-}
-
-/// What a new process is to be.
-#[derive(Debug, Default)]
-pub(crate) struct Clone<'a> {
-    /// `CLONE_NEW*`
-    pub(crate) namespaces: u64,
-    /// A cgroup v2 directory to start in.
-    pub(crate) cgroup: Option<BorrowedFd<'a>>,
-}
-
-/// Which side of a [`fork`] this is.
-#[derive(Debug)]
-pub(crate) enum Side {
-    Parent { pid: u32, pidfd: OwnedFd },
-    Child,
-}
-
-/// Makes a new process.
-///
-/// # Safety
-/// This process has no other threads, so that the child may run any code.
-pub(crate) unsafe fn fork(clone: &Clone<'_>) -> io::Result<Side> {
-    #[repr(C, align(8))]
-    #[derive(Default)]
-    struct Args {
-        flags: u64,
-        pidfd: u64,
-        child_tid: u64,
-        parent_tid: u64,
-        exit_signal: u64,
-        stack: u64,
-        stack_size: u64,
-        tls: u64,
-        set_tid: u64,
-        set_tid_size: u64,
-        cgroup: u64,
-    }
-    let mut pidfd: RawFd = -1;
-    let mut args = Args {
-        flags: clone.namespaces | libc::CLONE_PIDFD as u64,
-        pidfd: &raw mut pidfd as u64,
-        exit_signal: libc::SIGCHLD as u64,
-        ..Args::default()
-    };
-    if let Some(cgroup) = clone.cgroup {
-        args.flags |= 0x2_0000_0000; // CLONE_INTO_CGROUP
-        args.cgroup = cgroup.as_raw_fd() as u64;
-    }
-    // SAFETY: without CLONE_VM this is a fork: the child gets a copy of this single-threaded
-    // process; `args` lives across the call and `pidfd` is written by the kernel.
-    let pid = check(unsafe {
-        libc::syscall(libc::SYS_clone3, &raw mut args, std::mem::size_of::<Args>())
-    })?;
-    if pid == 0 {
-        return Ok(Side::Child);
-    }
-    // SAFETY: the kernel has just given us this descriptor.
-    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
-    Ok(Side::Parent { pid: pid as u32, pidfd })
 }
 
 /// Makes a child by the oldest means, which every system call filter allows; 0 in the child.

@@ -291,3 +291,63 @@ fn cp_makes_no_directory_that_is_not_there() {
     bench.rbuild(["cp", "one:/nowhere", "-"]).fails(&["nowhere"]);
     assert_eq!(bench.rbuild(["diff", "one"]).ok().stdout, "");
 }
+
+#[test]
+fn the_history_of_a_committed_container_names_its_program() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["run", "--name=one", "busybox", "touch", "/made"]).ok();
+    bench.rbuild(["commit", "one", "made"]).ok();
+    let told = bench.rbuild(["history", "--no-trunc", "made"]).ok().stdout;
+    assert!(told.lines().nth(1).is_some_and(|line| line.contains("touch /made")), "{told}");
+}
+
+#[test]
+fn an_image_can_have_what_is_in_the_volumes_of_a_container() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let script =
+        "echo x > /data/file; chown 5:6 /data/file; chmod 750 /data; echo y > /deep/er/file";
+    let volumes = ["-v", "data:/data", "-v", "/deep/er"];
+    let line = [&["run", "--name=one"], &volumes[..], &["busybox", "sh", "-c", script]].concat();
+    bench.rbuild(line).ok();
+    bench.rbuild(["commit", "one", "without"]).ok();
+    bench.rbuild(["commit", "--include-volumes", "one", "with"]).ok();
+    let look = ["stat", "-c", "%u:%g %a", "/data", "/data/file", "/deep/er/file"];
+    let run = |image: &str| bench.rbuild([&["run", "--rm", image], &look[..]].concat());
+    assert_ne!(run("without").code, 0);
+    assert_eq!(run("with").ok().stdout, "0:0 750\n5:6 644\n0:0 644\n");
+}
+
+#[test]
+fn programs_find_the_mounts_in_etc() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    for kept in [&["--rm"][..], &["--name=kept"], &["--rm", "--read-only"]] {
+        let line = [
+            &["run"],
+            kept,
+            &["busybox", "sh", "-c", "readlink /etc/mtab; grep -c ' / ' /etc/mtab"],
+        ];
+        assert_eq!(bench.rbuild(line.concat()).ok().stdout, "/proc/mounts\n1\n", "{kept:?}");
+    }
+    let changes = bench.rbuild(["diff", "kept"]).ok().stdout;
+    assert!(!changes.contains("mtab"), "{changes}");
+    bench.build("own", "FROM busybox\nRUN ln -s /elsewhere /etc/mtab\n", &[]).ok();
+    for kept in [&["--rm"][..], &["--name=own"]] {
+        let line = [&["run"], kept, &["own", "readlink", "/etc/mtab"]].concat();
+        assert_eq!(bench.rbuild(line).ok().stdout, "/elsewhere\n");
+    }
+    // A build does not get it.
+    let look = ["run", "--rm", "--entrypoint=", "own", "ls", "/etc"];
+    bench.rbuild(look).ok();
+}

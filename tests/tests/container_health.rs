@@ -125,7 +125,7 @@ fn logs_are_bounded_and_read_across_their_files() {
     assert!(count > 100 && logs == last, "{logs}");
     assert_eq!(bench.rbuild(["logs", "--tail=2", "one"]).ok().stdout, "line 298\nline 299\n");
     bench.rbuild(["run", "--name=two", "--log-driver=none", "busybox", "echo", "x"]).ok();
-    assert_eq!(bench.rbuild(["logs", "two"]).ok().stdout, "");
+    bench.rbuild(["logs", "two"]).fails(&["two", "keeps none"]);
     bench.rbuild(["run", "--log-driver=journald", "busybox"]).fails(&["journald", "not supported"]);
 }
 
@@ -266,4 +266,20 @@ fn a_program_that_lost_its_parent_does_not_keep_the_container_from_ending() {
     eventually("another has taken over", || monitor(&bench) != first);
     orphan(&bench, monitor(&bench));
     bench.rbuild(["rm", "-f", "one"]).ok();
+}
+
+#[test]
+fn an_action_without_a_check_is_refused() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.build("checked", "FROM busybox\nHEALTHCHECK CMD true\n", &[]).ok();
+    for verb in [&["run", "--rm"][..], &["create"]] {
+        let line =
+            |image: &'static str| [verb, &["--health-on-failure=kill", image, "true"]].concat();
+        bench.rbuild(line("busybox")).code(125).fails(&["--health-on-failure", "no health check"]);
+        bench.rbuild(line("checked")).ok();
+    }
 }

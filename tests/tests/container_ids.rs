@@ -259,7 +259,8 @@ fn ids_that_cannot_be_had_are_refused_with_the_reason() {
         (&["--userns=keep-id:uid=7"][..], "you are root, whose id stays 0"),
         (&["--userns=nomap"], "you are root"),
         (&["--userns=keep-id", MAP], "cannot be combined"),
-        (&["--userns=ns:/proc/1/ns/user"], "ns:"),
+        (&["--userns=ns:relative"], "ns:PATH"),
+        (&["--userns=container:nobody"], "there is no container"),
         (&["--userns=private"], "has no ids without maps"),
         (&["--userns=host", MAP], "cannot be combined"),
         (&["--subuidname=nobody-has-this-name"], "has no ids"),
@@ -269,6 +270,47 @@ fn ids_that_cannot_be_had_are_refused_with_the_reason() {
         let line = [&["run", "--rm"][..], flags, &["busybox", "true"]].concat();
         bench.rbuild(line).code(125).fails(&[words]);
     }
+}
+
+#[test]
+fn containers_share_a_user_namespace() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let line =
+        ["run", "-d", "--name=it", "--userns=auto", "-v", "data:/data", "busybox", "sleep", "1000"];
+    bench.rbuild(line).ok();
+    let look = "readlink /proc/self/ns/user; tr -s ' ' < /proc/self/uid_map";
+    let theirs = bench.rbuild(["exec", "it", "sh", "-c", look]).ok().stdout;
+    let pid = bench.rbuild(["inspect", "--format={{.State.Pid}}", "it"]).ok();
+    let path = format!("--userns=ns:/proc/{}/ns/user", pid.text());
+    let script =
+        format!("{look}; id -u; stat -c %u:%g /bin/busybox /data; touch /new && stat -c %u /new");
+    for flag in ["--userns=container:it", &path] {
+        for network in ["--network=none", "--network=private"] {
+            for said in both(&bench, &[flag, network, "-v", "data:/data"], &script) {
+                assert_eq!(said, format!("{theirs}0\n0:0\n0:0\n0\n"), "{flag} {network}");
+            }
+        }
+    }
+    let all = ["--userns=container:it", "--pid=container:it", "--ipc=container:it"];
+    for said in both(&bench, &all, "cat /proc/1/comm") {
+        assert_eq!(said, "sleep\n");
+    }
+    let kept = ["run", "-d", "--name=kept", "--userns=container:it", "busybox", "sleep", "1000"];
+    bench.rbuild(kept).ok();
+    assert_eq!(bench.rbuild(["exec", "kept", "sh", "-c", look]).ok().stdout, theirs);
+    let shown = bench.rbuild(["inspect", "--format={{.HostConfig.UsernsMode}}", "kept"]).ok();
+    assert_eq!(shown.text(), "container:it");
+    bench.rbuild(["rm", "-fa"]).ok();
+    // Who has no ids of its own is in the machine's.
+    bench.rbuild(["run", "-d", "--name=it", "busybox", "sleep", "1000"]).ok();
+    let own = std::fs::read_link("/proc/self/ns/user").unwrap();
+    for said in both(&bench, &["--userns=container:it"], "readlink /proc/self/ns/user") {
+        assert_eq!(said.trim(), own.to_str().unwrap());
+    }
+    bench.rbuild(["rm", "-fa"]).ok();
 }
 
 #[test]

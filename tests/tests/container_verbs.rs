@@ -290,3 +290,46 @@ fn a_volume_may_be_a_directory_of_this_machine() {
     bench.rbuild(["volume", "create", "--opt=type=nfs", "x"]).fails(&["type=nfs", "device="]);
     bench.rbuild(["volume", "create", "--opt=type=none", "x"]).fails(&["device=DIRECTORY"]);
 }
+
+#[test]
+fn what_is_not_there_is_told_with_what_to_do() {
+    let bench = Bench::new();
+    bench.rbuild(["volume", "rm", "nosuch"]).fails(&["nosuch", "rbuild volume ls"]);
+    let told = bench.rbuild(["load", "-i", "nosuch.tar"]);
+    assert!(!told.stderr.contains("oci-archive"), "{}", told.told());
+    told.fails(&["opening", "nosuch.tar", "No such file"]);
+}
+
+#[test]
+fn each_image_container_and_volume_is_listed_with_its_room() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    bench.rbuild(["run", "--name=one", "-v", "data:/data", "busybox", "touch", "/x"]).ok();
+    for command in [&["system", "df", "-v"][..], &["df", "--verbose"]] {
+        let told = bench.rbuild(command).ok().stdout;
+        let row = |word: &str| {
+            told.lines().find(|line| line.contains(word)).unwrap_or_default().to_owned()
+        };
+        assert!(row("localhost/busybox").trim_end().ends_with(" 1"), "{told}");
+        assert!(row(" one").contains("exited"), "{told}");
+        assert_eq!(row("data ").split_whitespace().nth(1), Some("1"), "{told}");
+    }
+}
+
+#[test]
+fn the_monitor_is_shown_while_it_runs() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let file = bench.path().join("monitor").display().to_string();
+    let flag = format!("--conmon-pidfile={file}");
+    bench.rbuild(["run", "-d", "--name=one", &flag, "busybox", "sleep", "1000"]).ok();
+    let shown = bench.rbuild(["inspect", "--format={{.State.ConmonPid}}", "one"]).ok();
+    assert_eq!(shown.text(), std::fs::read_to_string(file).unwrap());
+    bench.rbuild(["rm", "-f", "one"]).ok();
+}

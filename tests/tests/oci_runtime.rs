@@ -344,6 +344,47 @@ fn mounts_are_mapped_filled_and_listed_in_order() {
 }
 
 #[test]
+fn a_user_namespace_is_joined() {
+    if !root() {
+        return;
+    }
+    let (first, second) = (Bundle::new("first"), Bundle::new("second"));
+    first.set("sleep 1000", |config| {
+        list(config, "/linux/namespaces").push(json!({"type": "user"}));
+        let maps = json!([{"containerID": 0, "hostID": 100_000, "size": 65_536}]);
+        config["linux"]["uidMappings"] = maps.clone();
+        config["linux"]["gidMappings"] = maps;
+    });
+    first.create();
+    first.run(&["start", &first.id]).ok();
+    let path = format!("/proc/{}/ns/user", first.state()["pid"]);
+    let host = second.bench.write("host/file", "x");
+    // Root of the namespace may not make it.
+    std::fs::create_dir(second.rootfs().join("tmp/x")).expect("a directory");
+    let bind = json!({"destination": "/tmp/x", "type": "bind", "source": host.parent(), "options": ["rbind", "idmap"]});
+    let line = "id -u; cat /proc/self/uid_map; readlink /proc/self/ns/user; /bin/busybox stat -c %u:%g /tmp/x/file";
+    let ran = changed(&second, line, |config| {
+        list(config, "/linux/namespaces").push(json!({"type": "user", "path": path}));
+        list(config, "/mounts").push(bind);
+        config["linux"]["cgroupsPath"] = json!(format!("/{}", second.id));
+    });
+    let told: Vec<String> = ran.ok().stdout.split_whitespace().map(str::to_owned).collect();
+    let namespace = std::fs::read_link(&path).expect("a namespace").display().to_string();
+    assert_eq!(told, ["0", "0", "100000", "65536", &namespace, "0:0"]);
+    let ran = changed(&second, "true", |config| {
+        list(config, "/linux/namespaces").push(json!({"type": "user", "path": path}));
+        config["linux"]["uidMappings"] = json!([{"containerID": 0, "hostID": 5, "size": 1}]);
+    });
+    ran.fails(&["maps of ids together with a joined user namespace"]);
+    let ran = changed(&second, "true", |config| {
+        list(config, "/linux/namespaces")
+            .push(json!({"type": "user", "path": "/proc/self/ns/mnt"}));
+    });
+    ran.fails(&["/proc/self/ns/mnt"]);
+    first.run(&["delete", "--force", &first.id]).ok();
+}
+
+#[test]
 fn a_mount_namespace_is_joined_or_shared() {
     if !root() {
         return;

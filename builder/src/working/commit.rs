@@ -44,6 +44,9 @@ pub struct Commit {
     pub labels: BTreeMap<String, String>,
     /// Files of this machine that the image gets in a layer above all others, and where to.
     pub add_files: Vec<(PathBuf, PathBuf)>,
+    /// Directories of this machine whose content the image gets in a layer above all others, and where
+    /// to.
+    pub add_trees: Vec<(PathBuf, PathBuf)>,
     /// Names of variables that the image does not have.
     pub unset_env: Vec<String>,
     /// Names of the image in the store; without any it is kept until it is collected.
@@ -67,6 +70,7 @@ impl Default for Commit {
             created_annotation: false,
             labels: BTreeMap::new(),
             add_files: Vec::new(),
+            add_trees: Vec::new(),
             unset_env: Vec::new(),
             names: Vec::new(),
         }
@@ -113,7 +117,7 @@ type Layer = (LayerInfo, String);
 
 /// The layers that the image has above its base, or with `squash` the only one.
 fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Layer>> {
-    let extras = working.extras(wish, env)?;
+    let extras = working.extras(wish, env, task)?;
     let options = DiffOptions {
         user_xattr: working.stack()?.user_xattr,
         clamp: wish.epoch.filter(|_| !wish.keep_times),

@@ -3,6 +3,7 @@
 
 use std::path::{Component, Path, PathBuf};
 
+use layers::copy::CopyOptions;
 use layers::{DiffOptions, LayerInfo, LayerWriter, Root};
 use serde::{Deserialize, Serialize};
 use store::Active;
@@ -59,7 +60,7 @@ impl Working {
     }
 
     /// The layers above the container's own changes, the lowest first.
-    pub(super) fn extras(&self, wish: &Commit, env: &Env) -> Result<Vec<Extra>> {
+    pub(super) fn extras(&self, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Extra>> {
         let mut all: Vec<Extra> = Vec::new();
         for linked in &self.state.links {
             let directory = self.record.directory.join(&linked.directory);
@@ -68,8 +69,33 @@ impl Working {
         if !wish.add_files.is_empty() {
             all.push(added(&wish.add_files, env)?);
         }
+        if !wish.add_trees.is_empty() {
+            all.push(trees(&wish.add_trees, env, task)?);
+        }
         Ok(all)
     }
+}
+
+/// A layer of directories of this machine, as they are.
+fn trees(trees: &[(PathBuf, PathBuf)], env: &Env, task: &Task) -> Result<Extra> {
+    let action = "adding directories";
+    let active = env.store.begin().during(action)?;
+    let directory = active.dir().join("fs");
+    std::fs::create_dir_all(&directory).map_err(Error::file("making", &directory))?;
+    let to = Root::open(&directory).during(action)?;
+    let mut names = Vec::new();
+    for (source, target) in trees {
+        let from = Root::open(source).during(action)?;
+        let place = target.strip_prefix("/").unwrap_or(target);
+        let stat = from.metadata(Path::new("")).during(action)?;
+        let owner = Some((stat.st_uid, stat.st_gid));
+        to.create_dir_all(place, stat.st_mode & 0o7777, owner).during(action)?;
+        layers::copy::copy(&from, Path::new(""), &to, place, &CopyOptions::default(), task)
+            .during(action)?;
+        names.push(target.display().to_string());
+    }
+    let created_by = format!("/bin/sh -c #(nop) ADD {}", names.join(" "));
+    Ok(Extra { directory, created_by, _kept: Some(active) })
 }
 
 /// A layer of files of this machine: root's, readable by everybody.

@@ -65,6 +65,9 @@ pub struct Commit {
     /// Add a file of this machine in a layer of its own (default destination: the same path)
     #[arg(long, value_name = "FILE[:DESTINATION]")]
     add_file: Vec<String>,
+    /// Add what is in the container's volumes, in a layer of its own
+    #[arg(long)]
+    include_volumes: bool,
     /// Write digests and descriptor as JSON to a file
     #[arg(long, value_name = "FILE")]
     metadata_file: Option<PathBuf>,
@@ -138,6 +141,7 @@ impl Runnable for Commit {
                 .created_annotation
                 .unwrap_or_else(|| Dialect::spoken().names_base()),
             add_files: added(&self.add_file)?,
+            add_trees: self.volumes(app)?,
             unset_env: self.unsetenv.clone(),
             names,
         };
@@ -190,6 +194,18 @@ impl Runnable for Commit {
 }
 
 impl Commit {
+    /// The data of the container's volumes, and where it is in the container.
+    fn volumes(&self, app: &App) -> Result<Vec<(PathBuf, PathBuf)>, Failure> {
+        let store = app.store()?;
+        let found = containers::Containers::new(store.clone()).find(&self.container)?;
+        let Some(found) = found.filter(|_| self.include_volumes) else { return Ok(Vec::new()) };
+        let volumes = containers::Volumes::new(store.clone());
+        let mounted = found.record().volumes.iter();
+        let one =
+            |one: &containers::Mounted| Ok((volumes.get(&one.volume)?.path, one.target.clone()));
+        mounted.map(one).collect()
+    }
+
     /// The container, locked where others could change it meanwhile.
     fn container(&self, app: &App, task: &Task) -> Result<working::Working, Failure> {
         let store = app.store()?;
@@ -202,6 +218,8 @@ impl Commit {
                 let mut working = working::Working::of_program(store, row, image)?;
                 working.mounted_on = found.mount_points();
                 working.owners = found.owners();
+                let command = found.record().command.join(" ");
+                working.state.created_by = Some(command).filter(|command| !command.is_empty());
                 working
             }
             None => locked(store, &self.container, task)?,

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use runtime::{IdMaps, IdRange, Ids};
+use runtime::{IdMaps, IdRange, Ids, Join};
 
 use super::SyntaxError;
 
@@ -11,7 +11,7 @@ const USUAL: u32 = 65_536;
 const FEW: u32 = 4096;
 
 /// Which user namespace a container is in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserNamespace {
     /// That of this program.
     Host,
@@ -23,6 +23,8 @@ pub enum UserNamespace {
     KeepId(KeepId),
     /// One of its own with the subordinate ids of an ordinary user, without the user.
     NoMap,
+    /// That of a running container, or the one at a path.
+    Join(Join),
 }
 
 /// Which ids are the same.
@@ -38,18 +40,20 @@ pub struct KeepId {
 
 impl UserNamespace {
     /// The word for it.
-    pub fn name(self) -> &'static str {
+    pub fn name(&self) -> &'static str {
         match self {
             UserNamespace::Host => "host",
             UserNamespace::Private => "private",
             UserNamespace::Auto(_) => "auto",
             UserNamespace::KeepId(_) => "keep-id",
             UserNamespace::NoMap => "nomap",
+            UserNamespace::Join(Join::Container(_)) => "container",
+            UserNamespace::Join(Join::Path(_)) => "ns",
         }
     }
 
     /// Who runs the program where nobody is named: who keeps his ids keeps his name.
-    pub fn user(self) -> Option<String> {
+    pub fn user(&self) -> Option<String> {
         match self {
             UserNamespace::KeepId(kept) if runtime::in_user_namespace() => {
                 let (uid, gid) = kept.user();
@@ -95,7 +99,8 @@ fn around(own: u32, count: u32) -> Vec<IdRange> {
 /// All ids there are: the last number is none.
 const ALL: u32 = u32::MAX;
 
-/// `host`, `private`, `auto[:size=NUMBER]`, `keep-id[:size=NUMBER,uid=ID,gid=ID]` or `nomap`.
+/// `host`, `private`, `auto[:size=NUMBER]`, `keep-id[:size=NUMBER,uid=ID,gid=ID]`, `nomap`,
+/// `container:NAME` or `ns:PATH`.
 ///
 /// # Errors
 /// It is another one.
@@ -123,10 +128,15 @@ pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
             "it hides the id of an ordinary user, and you are root; auto has no id \
              of this machine's users",
         ),
-        ("ns" | "container", _) => refuse("the ids of files come from maps of ids, or from auto"),
+        ("container", name) if !name.is_empty() => {
+            Ok(UserNamespace::Join(Join::Container(name.to_owned())))
+        }
+        ("ns", path) if path.starts_with('/') => Ok(UserNamespace::Join(Join::Path(path.into()))),
         _ => {
-            let reason =
-                format!("{text:?} is not host, private, auto, auto:size=NUMBER, keep-id or nomap");
+            let reason = format!(
+                "{text:?} is not host, private, auto, auto:size=NUMBER, keep-id, nomap, container:NAME or \
+                 ns:PATH"
+            );
             Err(SyntaxError::new(reason))
         }
     }
@@ -175,6 +185,7 @@ pub fn ids(
         (None | Some(UserNamespace::Host), true) => return Ok(None),
         (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
         (Some(UserNamespace::KeepId(kept)), true) => Ids::Maps(kept.maps()),
+        (Some(UserNamespace::Join(join)), true) => Ids::Join(join),
         (Some(UserNamespace::NoMap), true) => {
             let count = runtime::mapped_ids().saturating_sub(1);
             let all = vec![IdRange { inside: 0, outside: 1, count }];
@@ -191,7 +202,7 @@ pub fn ids(
             return Err(SyntaxError::new(what).hinting("name none, or private"));
         }
     };
-    if runtime::in_user_namespace() {
+    if runtime::in_user_namespace() && !matches!(ids, Ids::Join(_)) {
         if names.iter().any(Option::is_some) {
             return Err(SyntaxError::new("ids by the name of a user need root").hinting(
                 "an ordinary user has his subordinate ids: let auto choose some, or map them, with 0 for \
@@ -246,7 +257,10 @@ mod tests {
             ("keep-id:size=0", None),
             ("keep-id:uid=x", None),
             ("keep-id:name=x", None),
-            ("ns:/proc/1/ns/user", None),
+            ("ns:/x", Some(UserNamespace::Join(Join::Path("/x".into())))),
+            ("container:web", Some(UserNamespace::Join(Join::Container("web".to_owned())))),
+            ("ns:x", None),
+            ("container:", None),
             ("other", None),
         ] {
             assert_eq!(user_namespace(text).ok(), expected, "{text}");

@@ -187,7 +187,7 @@ impl ContainerFlags {
     ) -> Result<ContainerSpec, Failure> {
         let mut shared = self.shared.clone();
         let namespace = shared.userns.take();
-        let ids = self.ids.ids(namespace)?;
+        let ids = self.ids.ids(namespace.clone())?;
         let mut named: Vec<String> =
             shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
         let joined = [&mut shared.pid, &mut shared.ipc, &mut shared.uts]
@@ -232,7 +232,7 @@ impl ContainerFlags {
         process.env.extend(flags::environment(&self.env_file, &self.env)?);
         process.unset_all = self.unsetenv_all;
         process.unset_env.clone_from(&self.unsetenv);
-        process.user = self.user.clone().or(namespace.and_then(syntax::UserNamespace::user));
+        process.user = self.user.clone().or(namespace.and_then(|one| one.user()));
         process.working_dir.clone_from(&self.workdir);
         process.terminal = terminal;
         process.init = self.init;

@@ -104,7 +104,7 @@ pub struct SharedFlags {
     pub(crate) cgroupns: Option<Namespace>,
     /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
     /// that no other container has; keep-id[:size=NUMBER,uid=ID,gid=ID], in which you are who you are on
-    /// this machine; nomap, in which you are not there; or private with --uidmap
+    /// this machine; nomap, in which you are not there; private with --uidmap; or container:NAME or ns:PATH (root)
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
@@ -232,7 +232,7 @@ impl SharedFlags {
     /// # Errors
     /// Values that are not understood or not supported, by name.
     pub fn spec(&self) -> Result<ContainerSpec, Failure> {
-        if let Some(other) = self.userns.filter(|one| *one != UserNamespace::Host) {
+        if let Some(other) = self.userns.as_ref().filter(|one| **one != UserNamespace::Host) {
             let other = other.name();
             return Err(Failure::usage(format!("--userns={other} is not supported here; host is"))
                 .hint("ids of their own are for the containers of `rbuild run IMAGE`"));

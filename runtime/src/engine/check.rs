@@ -113,7 +113,11 @@ fn linux(linux: &Linux, spec: &Spec) -> Result<()> {
     refuse(&[
         (linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()), "linux.netDevices"),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
-        (joined(LinuxNamespaceType::User), "linux.namespaces: joining a user namespace"),
+        (
+            joined(LinuxNamespaceType::User)
+                && (linux.uid_mappings().is_some() || linux.gid_mappings().is_some()),
+            "maps of ids together with a joined user namespace, which has its own,",
+        ),
         (
             linux.time_offsets().is_some() && !made(LinuxNamespaceType::Time),
             "linux.timeOffsets without a time namespace",
@@ -205,7 +209,10 @@ mod tests {
             (r#"{"process": {"commandLine": "x"}}"#, "process.commandLine"),
             (r#"{"hooks": {"poststop": [{"path": "true"}]}}"#, "hooks"),
             (r#"{"hooks": {"poststop": [{"path": "/bin/true", "timeout": -1}]}}"#, "hooks"),
-            (r#"{"linux": {"namespaces": [{"type": "user", "path": "/x"}]}}"#, "joining a user"),
+            (
+                r#"{"linux": {"namespaces": [{"type": "user", "path": "/x"}], "uidMappings": []}}"#,
+                "maps of ids",
+            ),
             (r#"{"linux": {"sysctl": {"kernel.core_pattern": "x"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),

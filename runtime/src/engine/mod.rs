@@ -111,8 +111,9 @@ impl Engine {
     /// [`crate::Container::start`] otherwise.
     pub fn create(&self, id: &str, new: &NewContainer) -> Result<Started> {
         let bundle = new.bundle.canonicalize().map_err(Error::system("opening", &new.bundle))?;
-        let spec: Spec = record::read_json(&bundle.join("config.json"))?;
+        let mut spec: Spec = record::read_json(&bundle.join("config.json"))?;
         check::bundle(&spec)?;
+        crate::ids::join(&mut spec)?;
         let directory = record::make(&self.root, id)?;
         let made = self.make(id, new, &bundle, spec, &directory);
         if made.is_err() {

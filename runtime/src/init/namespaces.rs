@@ -1,15 +1,15 @@
 //! Which namespaces the container gets, which it joins, and how ids map.
 
 use std::fs::File;
-use std::io::{Read, Write};
-use std::os::fd::{AsFd, OwnedFd};
+use std::io::{self, Read, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use crate::ids::{self, IdMaps};
-use crate::stage::{Doing, Failure, Step};
-use crate::sys;
+use crate::stage::{Doing, Step};
+use crate::sys::{self, Side};
 
 /// The plan for one container.
 #[derive(Debug)]
@@ -20,7 +20,9 @@ pub(crate) struct Namespaces {
     pub(crate) cgroup: bool,
     /// Whether a time namespace is made, for the children of this process.
     time: bool,
-    /// Existing ones.
+    /// The existing user namespace that it is in.
+    user: Option<OwnedFd>,
+    /// Other existing ones.
     joined: Vec<(OwnedFd, libc::c_int)>,
     maps: IdMaps,
 }
@@ -40,18 +42,18 @@ fn flag(kind: LinuxNamespaceType) -> libc::c_int {
 
 /// Reads the plan from a spec.
 pub(crate) fn plan(linux: &Linux) -> Step<Namespaces> {
+    let maps = maps(linux);
     let mut plan =
-        Namespaces { flags: 0, cgroup: false, time: false, joined: Vec::new(), maps: maps(linux) };
+        Namespaces { flags: 0, cgroup: false, time: false, user: None, joined: Vec::new(), maps };
     for namespace in linux.namespaces().as_deref().unwrap_or_default() {
         let kind = namespace.typ();
         match namespace.path() {
             Some(path) => {
-                if kind == LinuxNamespaceType::User {
-                    let reason = format!("joining a {kind} namespace is not supported");
-                    return Err(Failure::invalid("namespaces", reason));
-                }
                 let file = File::open(path).doing("opening namespace", path)?;
-                plan.joined.push((file.into(), flag(kind)));
+                match kind {
+                    LinuxNamespaceType::User => plan.user = Some(file.into()),
+                    _ => plan.joined.push((file.into(), flag(kind))),
+                }
             }
             None if kind == LinuxNamespaceType::Cgroup => plan.cgroup = true,
             None if kind == LinuxNamespaceType::Time => plan.time = true,
@@ -89,9 +91,23 @@ pub(crate) fn makes_user(spec: &Spec) -> bool {
 }
 
 impl Namespaces {
-    /// Whether the container has a user namespace of its own.
+    /// Whether the container is in another user namespace than this process.
     pub(crate) fn new_user(&self) -> bool {
-        self.flags & libc::CLONE_NEWUSER as u64 != 0
+        self.flags & libc::CLONE_NEWUSER as u64 != 0 || self.user.is_some()
+    }
+
+    /// Makes the container's process in its new namespaces.
+    ///
+    /// # Safety
+    /// As [`sys::fork`].
+    pub(crate) unsafe fn fork(&self, cgroup: Option<BorrowedFd<'_>>) -> io::Result<Side> {
+        let clone = sys::Clone { namespaces: self.flags, cgroup };
+        match &self.user {
+            // SAFETY: as the caller promises.
+            Some(user) => unsafe { sys::fork_in(user.as_fd(), &clone) },
+            // SAFETY: as the caller promises.
+            None => unsafe { sys::fork(&clone) },
+        }
     }
 
     /// Whether the container has a mount namespace of its own.
@@ -166,7 +182,8 @@ impl Namespaces {
         if !self.new_user() {
             return Ok(());
         }
-        for (name, map) in [("uid_map", &self.maps.uids), ("gid_map", &self.maps.gids)] {
+        let files = [("uid_map", &self.maps.uids), ("gid_map", &self.maps.gids)];
+        for (name, map) in files.into_iter().filter(|_| self.user.is_none()) {
             let path = format!("/proc/{pid}/{name}");
             std::fs::write(&path, ids::text(map)).doing("writing", &path)?;
         }

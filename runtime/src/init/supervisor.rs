@@ -84,12 +84,8 @@ pub(crate) fn begin_with(given: &mut Given, prepared: Prepared) -> Step<Running>
     let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
     namespaces.give_streams(&stdio);
     let back = namespaces.enter_first()?;
-    let clone = sys::Clone {
-        namespaces: namespaces.flags,
-        cgroup: cgroup.as_ref().and_then(Cgroup::unified),
-    };
     // SAFETY: a stage has one thread; that of the owners comes later.
-    let forked = unsafe { sys::fork(&clone) };
+    let forked = unsafe { namespaces.fork(cgroup.as_ref().and_then(Cgroup::unified)) };
     let forked = match forked {
         Err(error) => {
             cgroup.iter().for_each(Cgroup::remove);

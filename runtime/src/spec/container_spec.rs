@@ -107,6 +107,9 @@ pub struct Isolation {
     pub uts: Option<Namespace>,
     /// The ids of its own user namespace; those of this process if not given.
     pub ids: Option<Ids>,
+    /// The user namespace that has these ids, if one is joined: found at each start, and not kept.
+    #[serde(skip)]
+    pub user: Option<PathBuf>,
     /// Control groups; its own if not given.
     pub cgroup: Option<Namespace>,
     /// Only mounts and privileges are the container's own; `/proc` and `/sys` are the machine's.
@@ -425,6 +428,7 @@ impl Isolation {
             device_rules,
             personality,
             annotations,
+            user,
             user_namespace,
         } = self;
         Isolation {
@@ -440,6 +444,7 @@ impl Isolation {
             ipc: now.ipc.or(ipc),
             uts: now.uts.or(uts),
             ids: now.ids.or(ids),
+            user: now.user.or(user),
             cgroup: now.cgroup.or(cgroup),
             chroot: chroot || now.chroot,
             sysctls: both(sysctls, now.sysctls),

@@ -84,11 +84,13 @@ pub(super) fn linux(spec: &ContainerSpec, capabilities: &BTreeSet<&str>) -> Resu
     }
     match &spec.isolation.ids {
         None => {}
+        // Those of the namespace are read where it is joined.
+        _ if spec.isolation.user.is_some() => {}
         Some(Ids::Maps(maps)) => {
             let [uids, gids] = maps.documents()?;
             linux = linux.uid_mappings(uids).gid_mappings(gids);
         }
-        Some(Ids::Auto(_)) => {
+        Some(Ids::Auto(_) | Ids::Join(_)) => {
             return Err(Error::invalid("ids", "they are not chosen yet"));
         }
     }
@@ -118,6 +120,7 @@ fn personality(name: &str) -> Result<LinuxPersonality> {
 
 fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
     let isolation = &spec.isolation;
+    let user = isolation.user.clone().map(|path| Namespace::Join(Join::Path(path)));
     let kinds = [
         (LinuxNamespaceType::Mount, true, None),
         (LinuxNamespaceType::Pid, !isolation.host_pid(), isolation.pid.as_ref()),
@@ -125,7 +128,7 @@ fn namespaces(spec: &ContainerSpec) -> Result<Vec<LinuxNamespace>> {
         (LinuxNamespaceType::Uts, !isolation.host_uts(), isolation.uts.as_ref()),
         (LinuxNamespaceType::Network, spec.network.mode() != Network::Host, None),
         (LinuxNamespaceType::Cgroup, !isolation.host_cgroup(), isolation.cgroup.as_ref()),
-        (LinuxNamespaceType::User, isolation.ids.is_some(), None),
+        (LinuxNamespaceType::User, isolation.ids.is_some(), user.as_ref()),
     ];
     let listed = kinds.into_iter().filter(|(_, listed, _)| *listed);
     listed.map(|(kind, _, wanted)| namespace(kind, wanted)).collect()
