@@ -35,7 +35,7 @@ pub async fn attach(
 ) -> Result<Descriptor> {
     let document = put_parts(sink, Some(subject), artifact, task).await?;
     let referrer = document.descriptor();
-    let refer = sink.refer(&subject.bare(), referrer, document.bytes().clone()).await;
+    let refer = sink.refer(&subject.bare(), referrer, document.bytes().clone(), task).await;
     refer.map_err(Error::at(format!("attaching {}", referrer.digest), Side::Destination))?;
     Ok(referrer.clone())
 }
@@ -52,7 +52,7 @@ pub async fn publish(
 ) -> Result<Descriptor> {
     let document = put_parts(sink, subject, artifact, task).await?;
     let root = document.descriptor();
-    let publish = sink.publish(root, document.bytes().clone()).await;
+    let publish = sink.publish(root, document.bytes().clone(), task).await;
     publish.map_err(Error::at(format!("writing manifest {}", root.digest), Side::Destination))?;
     Ok(root.clone())
 }
@@ -72,7 +72,7 @@ pub async fn publish_document(
     }
     task.check()?;
     let root = manifest.descriptor();
-    let publish = sink.publish(root, manifest.bytes().clone()).await;
+    let publish = sink.publish(root, manifest.bytes().clone(), task).await;
     publish.map_err(Error::at(format!("writing manifest {}", root.digest), Side::Destination))
 }
 

@@ -132,7 +132,7 @@ impl Ends<'_> {
         let plan = async {
             match whole && !options.referrers {
                 false => walk(*source, named, other, options, &stop).await.map(Ok),
-                true => match rename(*source, *sink, other, &stop).await? {
+                true => match rename((*source, *sink), other, &stop, task).await? {
                     Ok(root) => Ok(Err(root)),
                     Err(choice) => walk(*source, named, choice, options, &stop).await.map(Ok),
                 },
@@ -282,10 +282,10 @@ async fn check_gate(
 /// Where the destination has the root already: names it. Otherwise gives back the choice with
 /// its document, which was read meanwhile.
 async fn rename(
-    source: &dyn Source,
-    sink: &dyn Sink,
+    (source, sink): (&dyn Source, &dyn Sink),
     choice: Choice,
     stop: &Stop,
+    task: &Task,
 ) -> Result<Result<Descriptor, Choice>> {
     let root = &choice.root;
     let at = || Error::at(format!("writing {}", root.digest), Side::Destination);
@@ -302,7 +302,7 @@ async fn rename(
     };
     let (there, node) = futures::try_join!(there, read)?;
     if there {
-        match stop.guard(sink.publish(root, node.bytes().clone())).await {
+        match stop.guard(sink.publish(root, node.bytes().clone(), task)).await {
             Ok(()) => return Ok(Ok(choice.root)),
             Err(cause) if cause.kind() == Kind::NotFound => {}
             Err(cause) => return Err(at()(cause)),

@@ -141,9 +141,9 @@ impl Sink for Probe {
         Ok(())
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause> {
         self.reject(root.digest)?;
-        self.inner.publish(root, document).await?;
+        self.inner.publish(root, document, task).await?;
         self.note("publish", root.digest);
         Ok(())
     }
@@ -153,9 +153,10 @@ impl Sink for Probe {
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        task: &Task,
     ) -> Result<(), Cause> {
         self.note("refer", referrer.digest);
-        self.inner.refer(subject, referrer, document).await
+        self.inner.refer(subject, referrer, document, task).await
     }
 }
 

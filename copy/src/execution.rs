@@ -249,7 +249,7 @@ impl Execution<'_> {
             let document = part.bytes.clone();
             match &part.subject {
                 Some(subject) => {
-                    self.settle(self.sink.refer(subject, &part.descriptor, document)).await
+                    self.settle(self.sink.refer(subject, &part.descriptor, document, &task)).await
                 }
                 None => {
                     let blob = Blob::trusted(part.descriptor.digest, document);
@@ -268,7 +268,7 @@ impl Execution<'_> {
         }
         let root = &self.plan.parts[self.plan.root];
         let task = self.task.child(part_name(root));
-        let write = || self.settle(self.sink.publish(&root.descriptor, root.bytes.clone()));
+        let write = || self.settle(self.sink.publish(&root.descriptor, root.bytes.clone(), &task));
         self.with_children_again(root, write, false).await?;
         task.done();
         Ok(())

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::StreamExt;
 use image::{Descriptor, Digest, MediaType};
-use task::Cause;
+use task::{Cause, Task};
 
 use crate::{Blob, Capabilities, Error, Origin, Sink, Source, Unverified};
 
@@ -143,7 +143,7 @@ impl Sink for MemoryImage {
         Ok(())
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         let mut content = self.memory.lock();
         content.blobs.insert(root.digest, document);
         content.names.insert(self.name.clone(), root.clone());
@@ -155,6 +155,7 @@ impl Sink for MemoryImage {
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         let mut content = self.memory.lock();
         content.blobs.insert(referrer.digest, document);

@@ -95,16 +95,18 @@ pub trait Sink: Send + Sync {
     async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause>;
     /// Stores the root document and names it. Everything it refers to was put before; content
     /// that turns out to be missing is [`task::Kind::NotFound`].
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause>;
+    /// What takes long reports to the task of the copy.
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause>;
     /// Stores a document that has a subject and makes it found by [`Source::referrers`].
     async fn refer(
         &self,
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        task: &Task,
     ) -> Result<(), Cause> {
         let _ = subject;
-        self.publish(referrer, document).await
+        self.publish(referrer, document, task).await
     }
     /// What refers to a manifest here already, so that it is not sent again. A place that does not
     /// know says nothing.

@@ -14,6 +14,7 @@ use image::{Descriptor, MediaType};
 use serde_json::json;
 use sign::{Form, PrivateKey};
 use support::registry::{Scene, keys, run};
+use task::Task;
 use transport::{Sink as _, Source as _, Unverified};
 
 const PASSPHRASE: &str = "correct horse";
@@ -133,5 +134,5 @@ async fn tamper(scene: &Scene) {
     manifest.layers[0] = Descriptor { annotations, ..changed };
     let bytes = serde_json::to_vec(&manifest).unwrap();
     let root = Descriptor::of(MediaType::OCI_MANIFEST, &bytes);
-    place.publish(&root, bytes.into()).await.unwrap();
+    place.publish(&root, bytes.into(), &Task::silent()).await.unwrap();
 }

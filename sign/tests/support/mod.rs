@@ -7,7 +7,7 @@ pub(crate) mod registry;
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Config, Descriptor, Document, Manifest, MediaType, Reference, Tag};
-use task::Cause;
+use task::{Cause, Task};
 use transport::at::{Memory, MemoryImage};
 use transport::{Blob, Capabilities, Location, Origin, Sink, Source, Unverified};
 
@@ -66,16 +66,17 @@ impl Sink for Place {
     async fn put(&self, descriptor: &Descriptor, blob: Blob) -> Result<(), Cause> {
         self.inner.put(descriptor, blob).await
     }
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
-        self.inner.publish(root, document).await
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause> {
+        self.inner.publish(root, document, task).await
     }
     async fn refer(
         &self,
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        task: &Task,
     ) -> Result<(), Cause> {
-        self.inner.refer(subject, referrer, document).await
+        self.inner.refer(subject, referrer, document, task).await
     }
     fn sibling(&self, tag: &Tag) -> Option<Box<dyn Sink>> {
         Some(Box::new(self.under(tag)))

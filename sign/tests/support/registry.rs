@@ -76,7 +76,10 @@ impl Scene {
         for (descriptor, bytes) in blobs {
             place.put(&descriptor, Unverified::whole(bytes).verify(&descriptor)).await.unwrap();
         }
-        place.publish(manifest.descriptor(), manifest.bytes().clone()).await.unwrap();
+        place
+            .publish(manifest.descriptor(), manifest.bytes().clone(), &Task::silent())
+            .await
+            .unwrap();
         manifest.descriptor().clone()
     }
 

@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Digest, Document, Index, MAX_DOCUMENT, MediaType, Node, Reference};
 use serde::Serialize;
-use task::Cause;
+use task::{Cause, Task};
 use tokio::sync::OnceCell;
 
 use super::named::{self, FULL_NAME, REF_NAME};
@@ -429,7 +429,7 @@ impl Sink for ArchiveSink {
         self.working(move |sink| sink.archive.tar.fill(&name, size, reader)).await
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         let root = root.clone();
         self.working(move |sink| {
             sink.archive.add(&root, &document, &sink.named)?;
@@ -443,6 +443,7 @@ impl Sink for ArchiveSink {
         _subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         if self.archive.form == Form::Docker {
             let action = format!("attaching {}", referrer.digest);

@@ -21,7 +21,7 @@ use hyper_util::rt::TokioIo;
 use image::{Descriptor, Reference};
 use registry_client::Secure;
 use serde::Deserialize;
-use task::Cause;
+use task::{Cause, Task};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::OnceCell;
@@ -429,8 +429,8 @@ impl Sink for DaemonSink {
         self.image.put(descriptor, blob).await
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
-        self.image.publish(root, document).await?;
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause> {
+        self.image.publish(root, document, task).await?;
         let archive = Arc::clone(&self.archive);
         let file = blocking(move || archive.finish_unnamed()).await?;
         self.daemon.load(file, &self.name).await
@@ -441,8 +441,9 @@ impl Sink for DaemonSink {
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        task: &Task,
     ) -> Result<(), Cause> {
-        self.image.refer(subject, referrer, document).await
+        self.image.refer(subject, referrer, document, task).await
     }
 }
 

@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Algorithm, Descriptor, Digest, MAX_DOCUMENT, MediaType};
 use serde::Deserialize;
-use task::Cause;
+use task::{Cause, Task};
 
 use super::files;
 use crate::bridge::{self, blocking};
@@ -199,7 +199,12 @@ impl Sink for Directory {
         .await
     }
 
-    async fn publish(&self, _root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(
+        &self,
+        _root: &Descriptor,
+        document: Bytes,
+        _task: &Task,
+    ) -> Result<(), Cause> {
         let directory = self.clone();
         blocking(move || {
             directory.prepare()?;
@@ -218,6 +223,7 @@ impl Sink for Directory {
         _subject: &Descriptor,
         referrer: &Descriptor,
         _document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         let action = format!("attaching {}", referrer.digest);
         Err(Error::Unsupported { action, place: self.place() }.into())

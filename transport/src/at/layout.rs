@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Node};
 use store::{Layout, Listing};
-use task::{Cause, Fault, Kind};
+use task::{Cause, Fault, Kind, Task};
 
 use super::{files, named};
 use crate::bridge::{self, blocking};
@@ -271,7 +271,7 @@ impl Sink for LayoutImage {
         .await
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         let (root, named) = (root.clone(), self.named.clone());
         self.making(move |layout| {
             write_document(layout, &root, &document)?;
@@ -293,6 +293,7 @@ impl Sink for LayoutImage {
         _subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         let referrer = referrer.clone();
         self.making(move |layout| {

@@ -7,7 +7,7 @@ use futures::StreamExt;
 use image::{Descriptor, Digest, Reference, Tag};
 use registry_client::{Client, Repo, Target};
 use serde::Deserialize;
-use task::{Cause, Fault, Kind};
+use task::{Cause, Fault, Kind, Task};
 
 use crate::{Blob, Capabilities, Error, Location, Origin, Sink, Source, Unverified};
 
@@ -236,7 +236,7 @@ impl Sink for Registry {
         Ok(self.own.upload(descriptor, body.boxed()).await?)
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         if let Some(digest) = self.reference.digest
             && digest != root.digest
         {
@@ -255,6 +255,7 @@ impl Sink for Registry {
         _subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         self.put_document(&Target::Digest(referrer.digest), referrer, document).await
     }

@@ -300,7 +300,7 @@ impl Sink for StoreImage {
         .await
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         let (root, name, unpacking) = (root.clone(), self.name.clone(), self.unpacking.clone());
         self.on_store(move |store| {
             write_document(store, &root, &document)?;
@@ -323,6 +323,7 @@ impl Sink for StoreImage {
         _subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        _task: &Task,
     ) -> Result<(), Cause> {
         let referrer = referrer.clone();
         self.on_store(move |store| {

@@ -15,7 +15,7 @@ use std::sync::{Arc, OnceLock};
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Digest, MAX_DOCUMENT};
-use task::Cause;
+use task::{Cause, Task};
 
 use crate::at::describe;
 use crate::{Blob, Capabilities, Error, Origin, Result, Sink, Source, Unverified};
@@ -195,7 +195,7 @@ impl Sink for BucketImage {
         self.objects.write(blob).await
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
         if root.size > MAX_DOCUMENT {
             let (digest, size) = (root.digest, root.size);
             return Err(image::Error::TooLarge { digest, size, limit: MAX_DOCUMENT }.into());

@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use bytes::Bytes;
 use image::{Descriptor, Digest, Repository, Tag};
-use task::Cause;
+use task::{Cause, Task};
 use tokio::sync::Notify;
 
 use crate::{Blob, Capabilities, Origin, Plan, Sink};
@@ -178,9 +178,9 @@ impl Sink for Sharing {
         Ok(())
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause> {
         self.published.store(true, Ordering::Relaxed);
-        self.inner.publish(root, document).await
+        self.inner.publish(root, document, task).await
     }
 
     async fn refer(
@@ -188,9 +188,10 @@ impl Sink for Sharing {
         subject: &Descriptor,
         referrer: &Descriptor,
         document: Bytes,
+        task: &Task,
     ) -> Result<(), Cause> {
         self.referred.store(true, Ordering::Relaxed);
-        self.inner.refer(subject, referrer, document).await
+        self.inner.refer(subject, referrer, document, task).await
     }
 
     async fn referring(&self, subject: &Descriptor) -> Result<Vec<Descriptor>, Cause> {

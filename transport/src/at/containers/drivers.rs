@@ -165,8 +165,8 @@ impl Trees {
         &self,
         id: &str,
         below: &[String],
-        here: &Path,
-        implied: &[PathBuf],
+        (here, implied): (&Path, &[PathBuf]),
+        task: &Task,
     ) -> Result<()> {
         let from = match self.driver {
             Driver::Overlay => {
@@ -174,7 +174,7 @@ impl Trees {
                 self.link(id, below, here)?;
                 here.to_owned()
             }
-            Driver::Vfs => self.whole(below.last().map(String::as_str), here)?,
+            Driver::Vfs => self.whole(below.last().map(String::as_str), here, task)?,
         };
         let (staged, record) = (here.join(RECORD_FILE), self.record(id));
         fs::rename(&staged, &record).map_err(Error::file("renaming", &staged))?;
@@ -187,7 +187,7 @@ impl Trees {
     }
 
     /// The tree of a layer with all that is below it.
-    fn whole(&self, below: Option<&str>, here: &Path) -> Result<PathBuf> {
+    fn whole(&self, below: Option<&str>, here: &Path, task: &Task) -> Result<PathBuf> {
         let (path, archive) = (here.join(DIFF), here.join(ARCHIVE));
         directory(&path)?;
         let mode = fs::Permissions::from_mode(ROOT);
@@ -198,7 +198,7 @@ impl Trees {
             if let Some(id) = below {
                 let (below, top) = (Root::open(&self.files(id))?, Path::new(""));
                 let all = CopyOptions::default();
-                layers::copy::copy(&below, top, &tree, top, &all, &Task::silent())?;
+                layers::copy::copy(&below, top, &tree, top, &all, task)?;
                 layers::inherit(&tree, &[top.to_owned()], &below)?;
             }
             let options = ApplyOptions { whiteouts: Whiteouts::Delete, ..ApplyOptions::default() };
@@ -294,4 +294,34 @@ fn link(id: &str) -> String {
         text.and_then(|text| usize::from_str_radix(text, 16).ok()).unwrap_or(0)
     };
     pairs.map(|pair| char::from(LETTERS[number(pair) % 32])).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use task::{Fault as _, Kind};
+
+    use super::*;
+
+    #[test]
+    fn a_copy_that_is_cancelled_ends_the_copying_of_the_files_below_a_layer_of_vfs() {
+        let scene = tempfile::tempdir().unwrap();
+        let trees = Trees { root: scene.path().to_owned(), driver: Driver::Vfs };
+        fs::create_dir_all(trees.files("below")).unwrap();
+        fs::write(trees.files("below").join("file"), "x").unwrap();
+        let place = |name: &str, task: &Task| {
+            let here = scene.path().join(name);
+            fs::create_dir_all(trees.record(name).parent().unwrap()).unwrap();
+            fs::create_dir(&here).unwrap();
+            fs::write(here.join(RECORD_FILE), "").unwrap();
+            fs::write(here.join(ARCHIVE), [0; 1024]).unwrap();
+            trees.place(name, &["below".to_owned()], (&here, &[]), task)
+        };
+        let task = Task::silent();
+        place("first", &task.hidden()).unwrap();
+        assert_eq!(fs::read_to_string(trees.files("first").join("file")).unwrap(), "x");
+        task.canceller().cancel();
+        let refused = place("second", &task.hidden()).unwrap_err();
+        assert_eq!(refused.kind(), Kind::Cancelled, "{refused}");
+        assert!(!trees.files("second").exists());
+    }
 }

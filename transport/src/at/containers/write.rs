@@ -16,7 +16,7 @@ use bytes::Bytes;
 use image::{Config, Descriptor, Digest, Document, Encoding, Manifest, Node, Reference};
 use layers::{Compression, LayerWriter};
 use rustix::fs::FlockOperation;
-use task::Cause;
+use task::{Cause, Task};
 
 use super::super::files;
 use super::drivers::{Driver, RECORD_FILE, Taken, Trees, directory};
@@ -230,7 +230,7 @@ impl ContainersSink {
         self.unpack(&directory, descriptor, assembled)
     }
 
-    fn publish_now(&self, root: &Descriptor, document: &Bytes) -> Result<()> {
+    fn publish_now(&self, root: &Descriptor, document: &Bytes, task: &Task) -> Result<()> {
         // Also what a killed process left is removed then.
         self.staging()?;
         let Node::Manifest(manifest) = Node::read(root.clone(), document.clone())? else {
@@ -263,7 +263,7 @@ impl ContainersSink {
         let top = images.top(&id).filter(|top| layers.has(top)).map(str::to_owned);
         let top = match top {
             Some(top) => Some(top),
-            None => self.place_layers(&manifest, &config, &mut layers, &locks)?,
+            None => self.place_layers((&manifest, &config), &mut layers, &locks, task)?,
         };
         self.place_image(&manifest, &config, top.as_deref(), &mut images)?;
         locks.changed(2, &root.digest.to_string())
@@ -284,10 +284,10 @@ impl ContainersSink {
     /// Gives the image's layers their places, base first; the id of the last one.
     fn place_layers(
         &self,
-        manifest: &Manifest,
-        config: &Document<Config>,
+        (manifest, config): (&Manifest, &Document<Config>),
         layers: &mut Records,
         locks: &Locks,
+        task: &Task,
     ) -> Result<Option<String>> {
         let mut below: Vec<String> = Vec::new();
         let diff_ids = &config.rootfs.diff_ids;
@@ -299,7 +299,7 @@ impl ContainersSink {
             let id = layer_id(below.last().map(String::as_str), *diff_id);
             if !layers.has(&id) {
                 let arrival = self.find(descriptor, *diff_id, layers)?;
-                self.trees.place(&id, &below, &arrival.directory, &arrival.implied)?;
+                self.trees.place(&id, &below, (&arrival.directory, &arrival.implied), task)?;
                 layers.add_layer(&LayerFacts {
                     id: &id,
                     parent: below.last().map(String::as_str),
@@ -410,9 +410,9 @@ impl Sink for ContainersSink {
         Ok(blocking(move || sink.receive(&descriptor, reader)).await?)
     }
 
-    async fn publish(&self, root: &Descriptor, document: Bytes) -> Result<(), Cause> {
-        let (sink, root) = (self.clone(), root.clone());
-        Ok(blocking(move || sink.publish_now(&root, &document)).await?)
+    async fn publish(&self, root: &Descriptor, document: Bytes, task: &Task) -> Result<(), Cause> {
+        let (sink, root, task) = (self.clone(), root.clone(), task.hidden());
+        Ok(blocking(move || sink.publish_now(&root, &document, &task)).await?)
     }
 
     fn capabilities(&self) -> Capabilities {
