@@ -23,7 +23,7 @@ use crate::{Env, Request, Result, SourceFile};
 
 /// The result of a step, as long as the build lives.
 #[derive(Debug, Clone)]
-pub(crate) struct Made {
+pub(crate) struct StepResult {
     /// Its files, if they are here.
     pub(crate) snapshot: Option<SnapshotId>,
     /// Where a cache has its layer.
@@ -49,7 +49,7 @@ pub(crate) struct Job {
 
 /// What has become of a job so far.
 pub(crate) struct Ledger {
-    pub(crate) made: Mutex<HashMap<Key, Made>>,
+    pub(crate) made: Mutex<HashMap<Key, StepResult>>,
     pub(crate) keys: Mutex<BTreeMap<StepId, Key>>,
     /// What steps that were run again on purpose gave, by the key of the step.
     pub(crate) again: Mutex<HashMap<Key, Key>>,
@@ -138,7 +138,7 @@ impl Build {
     }
 
     /// What a solved step made.
-    pub(crate) fn made(&self, id: StepId) -> Option<Made> {
+    pub(crate) fn made(&self, id: StepId) -> Option<StepResult> {
         let key = *lock(&self.ledger.keys).get(&id)?;
         lock(&self.ledger.made).get(&key).cloned()
     }
@@ -171,7 +171,7 @@ impl Build {
         keys.into_keys().filter(made).collect()
     }
 
-    pub(crate) fn keep(&self, id: StepId, key: Key, made: Made) {
+    pub(crate) fn keep(&self, id: StepId, key: Key, made: StepResult) {
         lock(&self.ledger.made).insert(key, made);
         lock(&self.ledger.keys).insert(id, key);
     }

@@ -352,7 +352,7 @@ impl Run {
             return Err(Failure::usage(format!("{flag} is for new containers"))
                 .hint(format!("{} is a working container", found.name())));
         }
-        let wish = working::Wish {
+        let wish = working::WorkingCommand {
             flags: &self.working,
             container: &new.container,
             command,

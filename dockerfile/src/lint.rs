@@ -28,7 +28,7 @@ use crate::directive::Check;
 use crate::ignore::Ignore;
 use crate::instruction::{Dockerfile, Instruction};
 use crate::span::Span;
-use crate::variables::{Given, Variables, Walk, stage_bases};
+use crate::variables::{BuildVariables, Variables, Walk, stage_bases};
 
 /// Something to ask about a base image, by the name `FROM` gives it.
 pub type Ask<'a, T> = &'a dyn Fn(&str) -> Option<T>;
@@ -94,9 +94,9 @@ struct Input<'a> {
 }
 
 impl<'a> Input<'a> {
-    fn given(&self) -> Given<'a> {
+    fn given(&self) -> BuildVariables<'a> {
         let LintContext { build_args, target_platform, base_environment, .. } = *self.context;
-        Given { build_args, target_platform, base_environment }
+        BuildVariables { build_args, target_platform, base_environment }
     }
 
     /// What `FROM` lines see.

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use crate::instruction::{Dockerfile, InstructionKind, Run};
 use crate::mount::{Mount, MountKind};
 use crate::span::Span;
-use crate::variables::{Given, Variables, Walk, stage_bases};
+use crate::variables::{BuildVariables, Variables, Walk, stage_bases};
 
 /// A stage that `--target` can name.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -74,7 +74,8 @@ impl Dockerfile {
     /// The stages that building stage `target` needs, itself included, in the order of the file.
     #[must_use]
     pub fn needed_stages(&self, target: usize, build_args: &[(String, String)]) -> Vec<usize> {
-        let globals = Variables::global(self, Given { build_args, ..Given::default() });
+        let globals =
+            Variables::global(self, BuildVariables { build_args, ..BuildVariables::default() });
         let bases = stage_bases(self, &globals);
         let mut needed = vec![false; self.stages.len()];
         let mut open = vec![target];
@@ -104,7 +105,7 @@ impl Dockerfile {
     /// What building stage `target` takes from outside, with the given `--build-arg`s.
     #[must_use]
     pub fn outline(&self, target: usize, build_args: &[(String, String)]) -> Outline {
-        let given = Given { build_args, ..Given::default() };
+        let given = BuildVariables { build_args, ..BuildVariables::default() };
         let globals = Variables::global(self, given);
         let needed = self.needed_stages(target, build_args);
         let mut args = Args::default();
@@ -209,7 +210,7 @@ impl Args {
         kind: &InstructionKind,
         variables: &Variables,
         globals: &Variables,
-        given: Given<'_>,
+        given: BuildVariables<'_>,
         file: &Dockerfile,
     ) {
         let InstructionKind::Arg(arg) = kind else { return };

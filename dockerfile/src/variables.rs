@@ -24,13 +24,13 @@ pub(crate) const PLATFORM_ARGS: [&str; 11] = [
 
 /// What is known before the build.
 #[derive(Clone, Copy, Default)]
-pub(crate) struct Given<'a> {
+pub(crate) struct BuildVariables<'a> {
     pub(crate) build_args: &'a [(String, String)],
     pub(crate) target_platform: Option<&'a str>,
     pub(crate) base_environment: Option<Ask<'a, Vec<String>>>,
 }
 
-impl Given<'_> {
+impl BuildVariables<'_> {
     pub(crate) fn build_arg(&self, name: &str) -> Option<&str> {
         self.build_args.iter().rev().find(|(key, _)| key == name).map(|(_, value)| value.as_str())
     }
@@ -57,7 +57,7 @@ pub(crate) struct Value {
 
 impl Variables {
     /// What `FROM` lines see.
-    pub(crate) fn global(file: &Dockerfile, given: Given<'_>) -> Self {
+    pub(crate) fn global(file: &Dockerfile, given: BuildVariables<'_>) -> Self {
         let mut variables = Self { complete: true, ..Self::default() };
         for name in PLATFORM_ARGS {
             let known = if name == "TARGETPLATFORM" { given.target_platform } else { None };
@@ -101,7 +101,7 @@ impl Variables {
     }
 
     /// What an instruction sets.
-    fn apply(&mut self, instruction: &Instruction, globals: &Self, given: Given<'_>) {
+    fn apply(&mut self, instruction: &Instruction, globals: &Self, given: BuildVariables<'_>) {
         match &instruction.kind {
             InstructionKind::Arg(arg) => {
                 for declaration in &arg.declarations {
@@ -143,7 +143,7 @@ pub(crate) fn stage_bases(file: &Dockerfile, globals: &Variables) -> Vec<Option<
 /// A walk through all stages that keeps track of the variables.
 pub(crate) struct Walk<'a> {
     file: &'a Dockerfile,
-    given: Given<'a>,
+    given: BuildVariables<'a>,
     globals: Variables,
     bases: Vec<Option<usize>>,
     /// The variables at the end of each stage so far.
@@ -151,7 +151,7 @@ pub(crate) struct Walk<'a> {
 }
 
 impl<'a> Walk<'a> {
-    pub(crate) fn new(file: &'a Dockerfile, given: Given<'a>) -> Self {
+    pub(crate) fn new(file: &'a Dockerfile, given: BuildVariables<'a>) -> Self {
         let globals = Variables::global(file, given);
         let bases = stage_bases(file, &globals);
         Self { file, given, globals, bases, ends: Vec::new() }

@@ -61,5 +61,6 @@ pub use stack::{Stack, Top};
 pub use table::{
     FilePart, GZIP_INDEX, LayerTable, TableEntry, TablePlace, promise_index, promised_index,
 };
+pub use tar::is_tar_header;
 pub use tree::{FileKind, Inode, LayerRead, Named, Touch, Tree, TreeOptions, merge};
 pub use writer::{Compression, GzipIndex, LayerInfo, LayerWriter, index_gzip, write_chunked};

@@ -20,7 +20,7 @@ pub(crate) const NAME: &[u8] = b"user.rbuild.owner";
 
 /// What became of an owner.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Given {
+pub(crate) enum Ownership {
     /// The file has it.
     Really,
     /// It is kept beside the file.
@@ -43,20 +43,20 @@ fn is_single(map: &str) -> bool {
 }
 
 /// Gives a file to a user and group; a link is not followed.
-pub(crate) fn give(at: At<'_>, uid: u32, gid: u32) -> Result<Given, Errno> {
+pub(crate) fn give(at: At<'_>, uid: u32, gid: u32) -> Result<Ownership, Errno> {
     let done = change(at, uid, gid);
     if !single() {
-        return done.map(|()| Given::Really);
+        return done.map(|()| Ownership::Really);
     }
     match done {
         Ok(()) => {
             // What was kept of a former owner does not hold any more.
             at.unset(NAME)?;
-            Ok(Given::Really)
+            Ok(Ownership::Really)
         }
         Err(Errno::INVAL | Errno::PERM) => {
             let record = format!("{uid}:{gid}");
-            at.set(NAME, record.as_bytes()).map(|()| Given::Recorded)
+            at.set(NAME, record.as_bytes()).map(|()| Ownership::Recorded)
         }
         Err(errno) => Err(errno),
     }

@@ -20,7 +20,7 @@ use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
 use crate::client::{Attached, Attachment, Surroundings, settle};
-use crate::cni::{CNI, CniDirectories, Joined, Wish};
+use crate::cni::{CNI, CniDirectories, CniRequest, Joined};
 use crate::error::Failed;
 use crate::guard::{Left, Notes, guarded, is_over};
 use crate::lease::Lease;
@@ -410,7 +410,7 @@ impl Holder {
                 || Netlink::open()?.up(sys::interface_index("lo")?, Default::default(), vec![]);
             start().map_err(Error::system("starting", "the loopback device"))
         })?;
-        let wish = Wish {
+        let wish = CniRequest {
             name: attachment.network.strip_prefix(CNI).unwrap_or(&attachment.network),
             directories,
             wanted: &attachment.wanted,

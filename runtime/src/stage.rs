@@ -306,7 +306,7 @@ fn memory_file(config: &StageConfig, filter: &[sys::Instruction]) -> io::Result<
 
 /// What a stage was given.
 #[derive(Debug)]
-pub(crate) struct Given {
+pub(crate) struct StageInput {
     pub(crate) config: StageConfig,
     pub(crate) filter: Vec<sys::Instruction>,
     pub(crate) fds: std::collections::VecDeque<OwnedFd>,
@@ -314,7 +314,7 @@ pub(crate) struct Given {
     pub(crate) line: UnixStream,
 }
 
-impl Given {
+impl StageInput {
     /// The next descriptor, in the order of [`spawn`].
     pub(crate) fn take(&mut self) -> Step<OwnedFd> {
         self.fds
@@ -324,7 +324,7 @@ impl Given {
 }
 
 /// Reads what the starter gave, from standard input.
-pub(crate) fn receive() -> io::Result<Given> {
+pub(crate) fn receive() -> io::Result<StageInput> {
     let line = UnixStream::from(rustix::io::fcntl_dupfd_cloexec(io::stdin(), 3)?);
     let null = File::options().read(true).write(true).open("/dev/null")?;
     sys::dup_to(null.as_fd(), 0)?;
@@ -333,7 +333,7 @@ pub(crate) fn receive() -> io::Result<Given> {
     let mut fds: std::collections::VecDeque<_> = fds.into();
     let memory = File::from(fds.pop_front().ok_or(io::ErrorKind::UnexpectedEof)?);
     let (config, filter) = read_config(&memory)?;
-    Ok(Given { config, filter, fds, line })
+    Ok(StageInput { config, filter, fds, line })
 }
 
 fn read_config(memory: &File) -> io::Result<(StageConfig, Vec<sys::Instruction>)> {

@@ -61,8 +61,10 @@ impl SignedIdentity {
         let wanted = match self {
             SignedIdentity::Any => return Ok(()),
             SignedIdentity::IfNamed if signed.is_none() => return Ok(()),
-            SignedIdentity::ExactReference(name) => Wanted::Name(name.clone()),
-            SignedIdentity::ExactRepository(repository) => Wanted::Repository(repository.clone()),
+            SignedIdentity::ExactReference(name) => ExpectedIdentity::Name(name.clone()),
+            SignedIdentity::ExactRepository(repository) => {
+                ExpectedIdentity::Repository(repository.clone())
+            }
             rule => rule.wanted(asked.ok_or(Mismatch::NoReference { rule: rule.rule() })?)?,
         };
         let signed = signed.ok_or_else(|| Mismatch::Nameless { wanted: wanted.to_string() })?;
@@ -70,22 +72,24 @@ impl SignedIdentity {
             || Mismatch::Identity { signed: printable(signed), wanted: wanted.to_string() };
         let name: Reference = signed.parse().map_err(|_| mismatch())?;
         let fits = match &wanted {
-            Wanted::Repository(repository) => name.repository == *repository,
+            ExpectedIdentity::Repository(repository) => name.repository == *repository,
             // A name without tag and digest is the name of no image in particular.
-            Wanted::Name(wanted) => {
+            ExpectedIdentity::Name(wanted) => {
                 name == *wanted && (name.tag.is_some() || name.digest.is_some())
             }
         };
         if fits { Ok(()) } else { Err(mismatch()) }
     }
 
-    fn wanted(&self, asked: &Reference) -> Result<Wanted, Mismatch> {
+    fn wanted(&self, asked: &Reference) -> Result<ExpectedIdentity, Mismatch> {
         let or_repository = |name: Reference| match name.digest {
-            Some(_) => Wanted::Repository(name.repository),
-            None => Wanted::Name(name),
+            Some(_) => ExpectedIdentity::Repository(name.repository),
+            None => ExpectedIdentity::Name(name),
         };
         match self {
-            SignedIdentity::Repository => Ok(Wanted::Repository(asked.repository.clone())),
+            SignedIdentity::Repository => {
+                Ok(ExpectedIdentity::Repository(asked.repository.clone()))
+            }
             SignedIdentity::RepoDigestOrExact | SignedIdentity::IfNamed => {
                 Ok(or_repository(asked.clone()))
             }
@@ -102,7 +106,7 @@ impl SignedIdentity {
                 }
                 Ok(or_repository(name))
             }
-            _ => Ok(Wanted::Name(asked.clone())),
+            _ => Ok(ExpectedIdentity::Name(asked.clone())),
         }
     }
 }
@@ -120,16 +124,16 @@ impl fmt::Display for SignedIdentity {
     }
 }
 
-enum Wanted {
+enum ExpectedIdentity {
     Name(Reference),
     Repository(Repository),
 }
 
-impl fmt::Display for Wanted {
+impl fmt::Display for ExpectedIdentity {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Wanted::Name(name) => write!(f, "{name}"),
-            Wanted::Repository(repository) => write!(f, "repository {repository}"),
+            ExpectedIdentity::Name(name) => write!(f, "{name}"),
+            ExpectedIdentity::Repository(repository) => write!(f, "repository {repository}"),
         }
     }
 }

@@ -6,7 +6,7 @@ use std::io::Write;
 
 use e2e::kill::Chance;
 use e2e::watch::{guarded, measured};
-use e2e::{Bench, Ran, root};
+use e2e::{Bench, root};
 use image::MediaType;
 use registry_server::{Effect, Fault, Options, Registry};
 
@@ -477,68 +477,6 @@ fn what_was_there_stays_when_a_copy_fails() {
         let ran = copy(&from, to).code(1);
         assert_eq!(digest(to), before, "{to}: {}", ran.told());
     }
-}
-
-/// Starts a command against a server that takes a connection and says nothing, sends SIGINT once it
-/// is connected, and gives back how it ended while the server still holds the connection.
-fn interrupted(bench: &Bench, server: &std::net::TcpListener, arguments: &[&str]) -> Ran {
-    let (program, arguments) = arguments.split_first().unwrap();
-    let mut command = bench.command(program);
-    command
-        .args(arguments)
-        .stdout(std::process::Stdio::null())
-        .stderr(std::process::Stdio::piped());
-    let child = command.spawn().unwrap();
-    let (held, _) = server.accept().unwrap();
-    let pid = rustix::process::Pid::from_child(&child);
-    rustix::process::kill_process(pid, rustix::process::Signal::INT).unwrap();
-    let output = child.wait_with_output().unwrap();
-    drop(held);
-    let stderr = String::from_utf8_lossy(&output.stderr).into_owned();
-    let code = output.status.code().unwrap_or(-1);
-    Ran { line: arguments.join(" "), code, stdout: String::new(), stderr }
-}
-
-#[test]
-fn an_interrupted_command_ends_while_the_server_still_holds() {
-    let bench = Bench::new();
-    for [program, verb, to] in
-        [["rcopy", "validate", ""], ["rcopy", "copy", "oci:x:app"], ["rbuild", "pull", ""]]
-    {
-        let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        let at = format!("docker://{}/team/app:1", server.local_addr().unwrap());
-        let line = [program, verb, &at, to];
-        let line: Vec<&str> = line.into_iter().filter(|word| !word.is_empty()).collect();
-        let ran = interrupted(&bench, &server, &line);
-        assert_eq!(ran.code, 130, "{line:?}: {}", ran.told());
-        assert!(!ran.stderr.contains("did not answer"), "{}", ran.told());
-    }
-}
-
-#[test]
-fn the_time_of_a_command_ends_what_waits_for_a_server_or_a_pipe() {
-    let bench = Bench::new();
-    let server = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let at = format!("docker://{}/team/app:1", server.local_addr().unwrap());
-    let pipe = bench.path().join("pipe");
-    rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR | rustix::fs::Mode::WUSR)
-        .unwrap();
-    // Nobody writes the key of the policy.
-    let signed = serde_json::json!({"type": "sigstoreSigned", "keyPath": pipe});
-    let policy = serde_json::json!({"default": [signed]});
-    std::fs::write(bench.path().join("policy.json"), policy.to_string()).unwrap();
-    let pipe = format!("docker-archive:{}", pipe.display());
-    e2e::image::busybox(&bench.path().join("layout"));
-    for line in [
-        ["inspect", &at].as_slice(),
-        &["copy", &at, "oci:x:app"],
-        &["copy", &pipe, "oci:x:app"],
-        &["--policy=policy.json", "copy", "oci:layout:busybox", "oci:x:app"],
-    ] {
-        let mut command = bench.command("rcopy");
-        guarded(command.arg("--command-timeout=1s").args(line)).code(1);
-    }
-    drop(server);
 }
 
 #[test]

@@ -11,7 +11,7 @@ use transport::bridge;
 use super::Remote;
 use crate::engine::Engine;
 use crate::error::During;
-use crate::job::{Build, Made};
+use crate::job::{Build, StepResult};
 use crate::plan::StepId;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::solve::Executor;
@@ -98,7 +98,7 @@ impl Build {
         self: &Arc<Self>,
         id: StepId,
         key: Key,
-        made: &Made,
+        made: &StepResult,
         remote: &Remote,
         parent: Option<SnapshotId>,
         task: &Arc<Task>,
@@ -123,7 +123,7 @@ impl Build {
             store.record_step(key.0, &record).during("recording a step")
         };
         bridge::blocking(work).await?;
-        self.keep(id, key, Made { snapshot: Some(snapshot), ..made.clone() });
+        self.keep(id, key, StepResult { snapshot: Some(snapshot), ..made.clone() });
         if let Some(child) = Arc::into_inner(child) {
             child.done();
         }

@@ -5,18 +5,22 @@ use std::sync::Arc;
 use task::Task;
 
 use super::Imports;
-use crate::job::{Build, Made};
+use crate::job::{Build, StepResult};
 use crate::plan::StepId;
 use crate::why::{self, Facts, Trace};
 
 impl Build {
     /// What a cache elsewhere has of a step.
-    pub(crate) fn remote(&self, id: StepId, imports: &Imports) -> Option<Made> {
+    pub(crate) fn remote(&self, id: StepId, imports: &Imports) -> Option<StepResult> {
         let remote = imports.step(self.origin_of(id)?)?;
         let created = remote.created;
         let young = self.is_young(id, created);
-        let made =
-            Made { snapshot: None, remote: Some(Arc::new(remote.clone())), created, new: false };
+        let made = StepResult {
+            snapshot: None,
+            remote: Some(Arc::new(remote.clone())),
+            created,
+            new: false,
+        };
         young.then_some(made)
     }
 

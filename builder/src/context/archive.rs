@@ -6,7 +6,7 @@ use std::io::Read;
 /// Whether a file's beginning is that of a tar archive, or of something compressed. As much as a
 /// pipe can be asked for before it is known what comes through it.
 pub(crate) fn begins_archive(head: &[u8]) -> bool {
-    layers::sniff(head).is_some() || head.get(..512).is_some_and(is_header)
+    layers::sniff(head).is_some() || head.first_chunk().is_some_and(layers::is_tar_header)
 }
 
 /// Whether this is a tar archive, compressed or not: its first header is sound.
@@ -20,19 +20,7 @@ pub(crate) fn holds(file: File) -> bool {
             Ok(n) => filled += n,
         }
     }
-    is_header(&header)
-}
-
-/// Whether a block has the checksum it says it has.
-fn is_header(header: &[u8]) -> bool {
-    let text = String::from_utf8_lossy(&header[148..156]);
-    let stated = u32::from_str_radix(text.trim_matches(['\0', ' ']), 8);
-    let sum: u32 = header
-        .iter()
-        .enumerate()
-        .map(|(at, byte)| if (148..156).contains(&at) { 32 } else { u32::from(*byte) })
-        .sum();
-    stated.is_ok_and(|stated| stated == sum)
+    layers::is_tar_header(&header)
 }
 
 #[cfg(test)]

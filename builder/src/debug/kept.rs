@@ -17,7 +17,7 @@ use super::{Origin, Terminal, label, shell};
 use crate::context::{Contexts, Tree};
 use crate::error::{During, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
-use crate::step::room::{Room, Surroundings, Talk};
+use crate::step::sandbox::{CommandStreams, RunSandbox, Surroundings};
 use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
 
 /// What makes a container of the store one of these. It is written last.
@@ -83,7 +83,7 @@ pub struct Inspection {
 /// Keeps what a command left, and gives its id. What was kept before stays the same thing.
 pub(super) fn keep(
     op: &RunOp,
-    room: &Room<'_>,
+    room: &RunSandbox<'_>,
     with: &Surroundings<'_>,
     status: &str,
 ) -> Result<String> {
@@ -282,8 +282,8 @@ impl Kept {
             parent: kept.record.snapshot,
             origin: Origin::default(),
         };
-        let room = Room::new(&op, kept.top(), &surroundings, task)?;
-        let talk = terminal.map_or(Talk::Inherited, Talk::Terminal);
+        let room = RunSandbox::new(&op, kept.top(), &surroundings, task)?;
+        let talk = terminal.map_or(CommandStreams::Inherited, CommandStreams::Terminal);
         let args = if with.command.is_empty() { shell(&op) } else { with.command };
         room.run(&op, &surroundings, &args, talk, task)
     }

@@ -15,10 +15,10 @@ use task::Task;
 
 pub use kept::{Failed, Inspection, Kept};
 pub use options::{Debugging, OnFailure, Terminal};
-pub(crate) use options::{Made, Origin};
+pub(crate) use options::{Origin, Repeatability};
 
 use crate::plan::RunOp;
-use crate::step::room::{Room, Surroundings, Talk};
+use crate::step::sandbox::{CommandStreams, RunSandbox, Surroundings};
 use crate::{Error, Result};
 
 impl Debugging {
@@ -48,7 +48,7 @@ pub(crate) enum Verdict {
 /// Decides what becomes of a command that failed. `again` says whether it was run twice already.
 pub(crate) fn judge(
     op: &RunOp,
-    room: &Room<'_>,
+    room: &RunSandbox<'_>,
     with: &Surroundings<'_>,
     status: &str,
     again: bool,
@@ -69,7 +69,7 @@ pub(crate) fn judge(
             );
             let _ = std::io::Write::write_all(&mut out, said.as_bytes());
             let args = shell(op);
-            let ended = room.run(op, with, &args, Talk::Terminal(&terminal), task);
+            let ended = room.run(op, with, &args, CommandStreams::Terminal(&terminal), task);
             match ended {
                 Ok(status) if status.success() => Ok(Verdict::Again),
                 Ok(_) => Ok(Verdict::End(None)),

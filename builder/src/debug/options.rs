@@ -65,7 +65,7 @@ pub(crate) struct Origin {
 
 /// Whether a result can be had again by running the same command on the same files.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Made {
+pub(crate) enum Repeatability {
     Cleanly,
     ByHand,
 }

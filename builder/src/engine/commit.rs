@@ -5,12 +5,12 @@ use task::Task;
 
 use crate::Result;
 use crate::error::During;
-use crate::job::{Build, Made};
+use crate::job::{Build, StepResult};
 use crate::plan::StepId;
 use crate::plan::key::{Key, KeyBuilder};
 
 impl Build {
-    pub(super) fn record(&self, id: StepId, key: Key) -> Result<Option<(Key, Made)>> {
+    pub(super) fn record(&self, id: StepId, key: Key) -> Result<Option<(Key, StepResult)>> {
         let lookup = |key: Key| self.env.store.step(key.0).during("asking the cache");
         let Some(mut record) = lookup(key)? else { return Ok(None) };
         let mut key = key;
@@ -21,7 +21,7 @@ impl Build {
                 None => return Ok(None),
             }
         }
-        let made = record.snapshot.map(|snapshot| Made {
+        let made = record.snapshot.map(|snapshot| StepResult {
             snapshot: Some(snapshot),
             remote: None,
             created: record.note.created.unwrap_or(0),
@@ -57,7 +57,8 @@ impl Build {
         let snapshot = SnapshotId(unique.finish().0);
         crate::limit::fits(&self.env.store, task)?;
         active.commit(snapshot, parent).during("storing the files of a step")?;
-        let made = Made { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
+        let made =
+            StepResult { snapshot: Some(snapshot), remote: None, created: self.now, new: true };
         let note = StepNote {
             created: Some(made.created),
             step: Some(self.step(id).name.clone()),

@@ -14,7 +14,7 @@ use crate::error::During;
 use crate::job::{Build, lock};
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{CopyOp, From, Op, RunMountKind, RunOp, StepId};
-use crate::step::{self, copy, room, run, select, workdir};
+use crate::step::{self, copy, run, sandbox, select, workdir};
 use crate::{Error, Result, users, why};
 
 impl Build {
@@ -81,7 +81,7 @@ impl Build {
             Op::Image(_) | Op::Graft => {}
             Op::Run(op) => {
                 let made = self.command(id, op, &active, inputs, parent, reads, task)?;
-                if made == debug::Made::ByHand {
+                if made == debug::Repeatability::ByHand {
                     // Another build must not find it.
                     let mut own = KeyBuilder::new("by-hand");
                     own.part(key.0.as_bytes());
@@ -153,7 +153,7 @@ impl Build {
         parent: Option<SnapshotId>,
         reads: &[Option<SnapshotId>],
         task: &Task,
-    ) -> Result<debug::Made> {
+    ) -> Result<debug::Repeatability> {
         let step = self.step(id);
         let mut trees = Vec::new();
         for mount in &op.mounts {
@@ -164,7 +164,7 @@ impl Build {
                 _ => None,
             });
         }
-        let with = room::Surroundings {
+        let with = sandbox::Surroundings {
             env: &self.env,
             request: &self.request,
             file: &self.file,

@@ -10,7 +10,7 @@ use task::Task;
 use transport::bridge;
 
 use crate::error::During;
-use crate::job::{Build, Made};
+use crate::job::{Build, StepResult};
 use crate::plan::key::KeyBuilder;
 use crate::plan::{Op, StepId};
 use crate::{Error, Result, images};
@@ -25,7 +25,7 @@ impl Build {
         Box::pin(async move {
             let Some(known) = self.ledger.unpacked.get(&id) else {
                 return match self.made(id) {
-                    Some(Made { snapshot: None, .. }) => self.arrive(id, task).await,
+                    Some(StepResult { snapshot: None, .. }) => self.arrive(id, task).await,
                     None => self.demand(id, task).await,
                     Some(made) => Ok(made.snapshot),
                 };

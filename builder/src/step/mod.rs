@@ -6,8 +6,8 @@ pub(crate) mod foreign;
 pub(crate) mod mounts;
 mod network;
 mod recorded;
-pub(crate) mod room;
 pub(crate) mod run;
+pub(crate) mod sandbox;
 pub(crate) mod select;
 pub(crate) mod workdir;
 

@@ -12,7 +12,7 @@ use recorder::{Recorder, Session};
 use runtime::{MachineFiles, Membership, Network, NetworkSpec};
 
 use super::recorded::PORT;
-use super::room::Surroundings;
+use super::sandbox::Surroundings;
 
 use crate::error::During;
 use crate::plan::{RunOp, Step};

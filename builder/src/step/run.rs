@@ -10,8 +10,8 @@ use store::Active;
 use task::Task;
 
 use super::recorded;
-use super::room::{Room, Surroundings, Talk};
-use crate::debug::{self, Kept, Made, Verdict};
+use super::sandbox::{CommandStreams, RunSandbox, Surroundings};
+use crate::debug::{self, Kept, Repeatability, Verdict};
 use crate::error::{During, place};
 use crate::plan::RunOp;
 use crate::{Error, Result, users};
@@ -22,7 +22,7 @@ pub(crate) fn work(
     active: &Active,
     with: &Surroundings<'_>,
     task: &Task,
-) -> Result<Made> {
+) -> Result<Repeatability> {
     let resumed = debug::resumed(with)?;
     let stack = active.stack(None).during("stacking layers")?;
     let top = resumed
@@ -30,21 +30,21 @@ pub(crate) fn work(
         .map(Kept::top)
         .or(stack.top)
         .ok_or(Error::internal("a step that runs has a layer of its own"))?;
-    let mut room = Room::new(op, top.clone(), with, task)?;
-    let mut made = if resumed.is_some() { Made::ByHand } else { Made::Cleanly };
+    let mut room = RunSandbox::new(op, top.clone(), with, task)?;
+    let mut made = if resumed.is_some() { Repeatability::ByHand } else { Repeatability::Cleanly };
     let mut again = false;
     loop {
-        let status = room.run(op, with, &op.args, Talk::Captured, task)?;
+        let status = room.run(op, with, &op.args, CommandStreams::Captured, task)?;
         answered(&room, with, task)?;
         if status.success() {
             break;
         }
         match debug::judge(op, &room, with, &told(status), again, task)? {
             Verdict::Again => {
-                (made, again) = (Made::ByHand, true);
+                (made, again) = (Repeatability::ByHand, true);
                 // What it mounts may have changed meanwhile as well.
                 drop(room);
-                room = Room::new(op, top.clone(), with, task)?;
+                room = RunSandbox::new(op, top.clone(), with, task)?;
             }
             Verdict::End(kept) => return Err(failed(op, with, status, kept)),
         }
@@ -58,7 +58,7 @@ pub(crate) fn work(
     if let Some(kept) = resumed {
         kept.give(active)?;
     }
-    if made == Made::ByHand {
+    if made == Repeatability::ByHand {
         task.warn(
             "this step did not run from a clean parent: build again for a reproducible result",
         );
@@ -67,7 +67,7 @@ pub(crate) fn work(
 }
 
 /// An error if a recording has no answer to something that the command asked.
-fn answered(room: &Room<'_>, with: &Surroundings<'_>, task: &Task) -> Result<()> {
+fn answered(room: &RunSandbox<'_>, with: &Surroundings<'_>, task: &Task) -> Result<()> {
     let Some(recorder) = with.recorder else { return Ok(()) };
     let troubles = room.troubles();
     for refused in troubles.refused {

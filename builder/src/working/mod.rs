@@ -96,7 +96,7 @@ pub struct Working {
 
 /// What to begin a working container with.
 #[derive(Debug, Clone)]
-pub struct Wish {
+pub struct BeginOptions {
     /// The image: a name as after `FROM`, an id, `scratch`, or `transport:…`.
     pub image: String,
     /// The id of the container: 64 random hexadecimal digits.
@@ -119,7 +119,7 @@ pub struct Wish {
 ///
 /// # Errors
 /// The image cannot be had; the name is taken.
-pub async fn create(wish: &Wish, env: &Env, task: &Task) -> Result<Working> {
+pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Working> {
     let task = Arc::new(task.child(format!("from {}", wish.image)));
     let mut state = State { docker: wish.docker, spec: wish.spec.clone(), ..State::default() };
     let mut word = wish.suffix.clone().unwrap_or_else(|| "working-container".to_owned());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use app::{App, Runnable, observed};
 use builder::Pull;
-use builder::working::{self, Wish};
+use builder::working::{self, BeginOptions};
 use clap::Args;
 use options::Failure;
 use options::buildah::is_docker;
@@ -89,7 +89,7 @@ impl Runnable for From {
         let spec = self.settings.isolated()?;
         refuse_volumes(&spec)?;
         refuse_networks(&spec)?;
-        let wish = Wish {
+        let wish = BeginOptions {
             image: self.image,
             id: task::random_id(),
             name: self.name,

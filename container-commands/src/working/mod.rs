@@ -21,7 +21,7 @@ pub use self::files::{Add, Copy};
 pub use self::from::From;
 pub use self::list::{Containers, Rename};
 pub use self::mount::{Mount, Umount};
-pub(crate) use self::run::{RunFlags, Wish, run};
+pub(crate) use self::run::{RunFlags, WorkingCommand, run};
 pub use self::unshare::Unshare;
 
 /// The working container of this name, and it must be there.

@@ -85,7 +85,7 @@ impl RunFlags {
 }
 
 /// What a command is run with.
-pub(crate) struct Wish<'a> {
+pub(crate) struct WorkingCommand<'a> {
     /// Flags of working containers.
     pub flags: &'a RunFlags,
     /// Flags of all containers.
@@ -103,7 +103,7 @@ pub(crate) struct Wish<'a> {
 pub(crate) fn run(
     app: &App,
     working: Working,
-    wish: &Wish<'_>,
+    wish: &WorkingCommand<'_>,
     task: &Task,
 ) -> Result<u8, Failure> {
     let command = match wish.command {
@@ -207,7 +207,7 @@ fn proxies_unless_set(spec: &ContainerSpec, image: &[String]) -> Vec<String> {
 /// Adds the mounts of `--mount`, among them those that only commands of working containers have.
 fn mounts(
     store: &Store,
-    wish: &Wish<'_>,
+    wish: &WorkingCommand<'_>,
     files: &mut Files,
     task: &Task,
 ) -> Result<(Vec<CacheMount>, Vec<Loan>), Failure> {

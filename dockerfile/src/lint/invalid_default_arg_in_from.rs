@@ -1,7 +1,7 @@
 //! FROM names an image also without build arguments.
 
 use super::{Findings, Input, Rule};
-use crate::variables::{Given, Variables};
+use crate::variables::{BuildVariables, Variables};
 
 pub(super) const RULE: Rule = Rule {
     name: "InvalidDefaultArgInFrom",
@@ -11,7 +11,7 @@ pub(super) const RULE: Rule = Rule {
 };
 
 fn check(input: &Input<'_>, findings: &mut Findings<'_>) {
-    let globals = Variables::global(input.file, Given::default());
+    let globals = Variables::global(input.file, BuildVariables::default());
     for stage in input.file.stages.iter().filter(|stage| !stage.base.text.is_empty()) {
         let Some(value) = globals.evaluate(&stage.base) else { continue };
         let is_stage = |name: &str| input.file.stage(name).is_some();

@@ -17,7 +17,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use task::Task;
 
-use self::place::{CopySource, Made, Placer};
+use self::place::{CopySource, Placer, TargetDirectory};
 use self::pool::{BATCH, Batch, Plain, Pool};
 use crate::apply::modified;
 use crate::owner::OwnerMap;
@@ -180,7 +180,7 @@ struct Level {
     target: PathBuf,
     top: bool,
     /// Made only if something goes into it.
-    made: Option<Arc<Made>>,
+    made: Option<Arc<TargetDirectory>>,
     /// To be copied by others.
     files: Vec<Plain>,
     entries: std::vec::IntoIter<Entry>,
@@ -328,7 +328,7 @@ impl Walker<'_> {
                     _ => (self.parents(&level.target)?, false),
                 },
             };
-            level.made = Some(Arc::new(Made {
+            level.made = Some(Arc::new(TargetDirectory {
                 from: Arc::clone(&level.from),
                 stat: level.stat,
                 to,

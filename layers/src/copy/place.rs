@@ -35,7 +35,7 @@ pub(super) struct Placer<'a> {
 
 /// A directory that was made or found for a copy. The last owner that drops it sets its attributes,
 /// because making something in it changes its time.
-pub(super) struct Made {
+pub(super) struct TargetDirectory {
     pub(super) from: Arc<OwnedFd>,
     pub(super) stat: Stat,
     pub(super) to: OwnedFd,
@@ -52,7 +52,7 @@ impl Placer<'_> {
     }
 
     /// Releases a directory.
-    pub(super) fn release(&self, dir: Arc<Made>) -> Result<()> {
+    pub(super) fn release(&self, dir: Arc<TargetDirectory>) -> Result<()> {
         let Some(dir) = Arc::into_inner(dir).filter(|dir| dir.attributes) else { return Ok(()) };
         let failed = |errno| Error::file("setting attributes of", &dir.target, errno);
         let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;

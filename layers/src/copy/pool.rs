@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use rustix::fs::Stat;
 
-use super::place::{CopySource, Made, Placer};
+use super::place::{CopySource, Placer, TargetDirectory};
 use crate::{Error, Result};
 
 /// As many batches wait; each may hold its directory open on both sides.
@@ -17,7 +17,7 @@ pub(super) const BATCH: usize = 1024;
 
 /// Files of one directory.
 pub(super) struct Batch {
-    pub(super) dir: Arc<Made>,
+    pub(super) dir: Arc<TargetDirectory>,
     pub(super) files: Vec<Plain>,
 }
 

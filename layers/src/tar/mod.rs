@@ -21,6 +21,12 @@ pub(crate) const EXTENSION: u64 = 1 << 20;
 /// What PAX calls extended attributes.
 pub(crate) const XATTR: &str = "SCHILY.xattr.";
 
+/// Whether a block is the header of an entry of a tar archive: it has the checksum that it says.
+#[must_use]
+pub fn is_tar_header(block: &[u8; BLOCK]) -> bool {
+    header::Raw::check(block).is_ok()
+}
+
 /// Extended attributes: names and values.
 pub(crate) type Xattrs = Vec<(Vec<u8>, Vec<u8>)>;
 

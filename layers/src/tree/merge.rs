@@ -12,7 +12,7 @@ use crate::{Error, Result, decompress};
 static ZEROS: [u8; 64 * 1024] = [0; 64 * 1024];
 
 /// A file whose contents are needed, and its names in order.
-type Wanted<'a> = (&'a Inode, Vec<&'a [u8]>);
+type NamedFile<'a> = (&'a Inode, Vec<&'a [u8]>);
 
 /// Writes the file system of a tree as one archive: directories first, then every file in the order
 /// of the layers, hard links after their targets. `layers` are the streams of the tree, once more;
@@ -29,7 +29,7 @@ pub fn merge<R: Read, W: Write>(
 ) -> Result<W> {
     let mut writer = Writer::new(out);
     // Who needs contents: by layer and entry, the names in order.
-    let mut wanted: HashMap<(u32, u64), Wanted<'_>> = HashMap::new();
+    let mut wanted: HashMap<(u32, u64), NamedFile<'_>> = HashMap::new();
     for named in tree.iter() {
         if named.inode.kind != FileKind::Directory {
             let entry = wanted.entry(named.inode.origin).or_insert((named.inode, Vec::new()));

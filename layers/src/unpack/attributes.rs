@@ -8,7 +8,7 @@ use rustix::io::Errno;
 use super::parents::Dir;
 use super::{Later, Unpacked, Unpacker, os, owned, path};
 use crate::apply::modified;
-use crate::owner::{self, Given};
+use crate::owner::{self, Ownership};
 use crate::root::chmod_node;
 use crate::tar::{Header, TypeFlag};
 use crate::xattr::At;
@@ -27,7 +27,7 @@ impl Unpacker<'_> {
     pub(super) fn chown_always(&mut self, header: &Header, at: At<'_>) -> Result<bool> {
         let (uid, gid) = self.owner(header);
         match owner::give(at, uid, gid) {
-            Ok(given) => Ok(given == Given::Really),
+            Ok(given) => Ok(given == Ownership::Really),
             // Not mapped into this user namespace, or not ours to give, and not to be kept either.
             Err(Errno::INVAL | Errno::PERM | Errno::OPNOTSUPP) => {
                 self.skip(&header.path, &format!("its owner {uid}:{gid} cannot be set here"));

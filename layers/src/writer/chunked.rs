@@ -48,7 +48,7 @@ pub fn write_chunked<W: Write>(
     let taken = Rc::new(RefCell::new(Vec::new()));
     let input = BufReader::with_capacity(OUTPUT, archive);
     let mut tee = Tee { input, taken: Rc::clone(&taken) };
-    let mut made = Made::new(out, level).map_err(Error::write)?;
+    let mut made = ChunkedArchive::new(out, level).map_err(Error::write)?;
     let known = ReaderLimits { entries: limits.entries, path: limits.path, xattrs: limits.xattrs };
     let mut reader = Reader::new(&mut tee, known);
     loop {
@@ -176,7 +176,7 @@ const FILE: u8 = 1;
 const SEGMENT: u8 = 2;
 
 /// What is known about the archive so far.
-struct Made<W> {
+struct ChunkedArchive<W> {
     out: Counted<W>,
     frames: Frames,
     level: i32,
@@ -200,11 +200,11 @@ struct Contents {
     crc: u64,
 }
 
-impl<W: Write> Made<W> {
-    fn new(out: W, level: Option<i32>) -> io::Result<Made<W>> {
+impl<W: Write> ChunkedArchive<W> {
+    fn new(out: W, level: Option<i32>) -> io::Result<ChunkedArchive<W>> {
         let range = zstd::compression_level_range();
         let level = level.unwrap_or(3).clamp(*range.start(), *range.end());
-        Ok(Made {
+        Ok(ChunkedArchive {
             out: Counted::new(out),
             frames: Frames::new(level)?,
             level,

@@ -63,7 +63,7 @@ impl CniDirectories {
 }
 
 /// What a container wants of a network.
-pub(crate) struct Wish<'a> {
+pub(crate) struct CniRequest<'a> {
     /// The network's name.
     pub(crate) name: &'a str,
     pub(crate) directories: &'a CniDirectories,
@@ -91,7 +91,7 @@ impl Joined {
     ///
     /// # Errors
     /// [`Error::InvalidNetwork`], [`Error::Plugin`]; [`Error::Taken`] for a port.
-    pub(crate) fn add(networks: &Path, wish: &Wish<'_>, namespace: &Path) -> Result<Joined> {
+    pub(crate) fn add(networks: &Path, wish: &CniRequest<'_>, namespace: &Path) -> Result<Joined> {
         record::wait(networks, &wish.wanted.container);
         let (call, takers, published) = prepare(wish)?;
         let namespace = namespace.display().to_string();
@@ -118,7 +118,11 @@ impl Joined {
     }
 
     /// What a killed process has left of a container that still runs.
-    pub(crate) fn take_over(networks: &Path, wish: &Wish<'_>, namespace: &Path) -> Result<Joined> {
+    pub(crate) fn take_over(
+        networks: &Path,
+        wish: &CniRequest<'_>,
+        namespace: &Path,
+    ) -> Result<Joined> {
         let lost = || Error::InvalidNetwork {
             name: format!("cni:{}", wish.name),
             reason: "the record of the container is lost".to_owned(),
@@ -179,8 +183,8 @@ pub fn sweep(networks: &Path, running: &dyn Fn(&str) -> bool) {
 type Prepared = (PluginCall, Vec<Taker>, Vec<Published>);
 
 /// Finds the network, and what its plugins are asked for.
-fn prepare(wish: &Wish<'_>) -> Result<Prepared> {
-    let Wish { name, directories, wanted, ports, interface } = wish;
+fn prepare(wish: &CniRequest<'_>) -> Result<Prepared> {
+    let CniRequest { name, directories, wanted, ports, interface } = wish;
     let configuration = Configuration::find(name, &directories.configurations)?;
     let cannot = |what: &str, capability: &str| Error::InvalidNetwork {
         name: format!("cni:{name}"),
@@ -243,8 +247,8 @@ fn mappings(published: &[Published]) -> Value {
 }
 
 /// A result as we show it; what was asked for must be in it.
-fn lease(wish: &Wish<'_>, result: &Value, published: Vec<Published>) -> Result<Lease> {
-    let Wish { name, wanted, interface, .. } = wish;
+fn lease(wish: &CniRequest<'_>, result: &Value, published: Vec<Published>) -> Result<Lease> {
+    let CniRequest { name, wanted, interface, .. } = wish;
     let network = format!("cni:{name}");
     let wrong = |reason: String| Error::InvalidNetwork { name: network.clone(), reason };
     let outcome = Addresses::read(result, interface).map_err(|reason| {

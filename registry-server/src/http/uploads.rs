@@ -220,7 +220,7 @@ async fn record(
 }
 
 /// The room that quotas keep for an upload.
-struct Room<'a> {
+struct QuotaReservation<'a> {
     shared: &'a Shared,
     name: &'a str,
     session: &'a str,
@@ -228,9 +228,9 @@ struct Room<'a> {
     reserved: u64,
 }
 
-impl Room<'_> {
+impl QuotaReservation<'_> {
     async fn reserve(&mut self, bytes: u64) -> Result<(), Refusal> {
-        let Room { shared, name, session, digest, .. } = *self;
+        let QuotaReservation { shared, name, session, digest, .. } = *self;
         shared.room(name, Claim::Upload { session, bytes, digest }).await?;
         self.reserved = bytes;
         Ok(())
@@ -264,7 +264,7 @@ async fn receive(
 ) -> Result<u64, Trouble> {
     let _uploading = shared.metrics.uploading();
     let _arrival = shared.quotas.arrival(session);
-    let mut room = Room { shared, name, session, digest, reserved: 0 };
+    let mut room = QuotaReservation { shared, name, session, digest, reserved: 0 };
     let coming = call.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     room.begin(offset, coming).await?;
     let largest = shared.rules().limits.blob;

@@ -58,7 +58,7 @@ fn limit(controller: &str, reason: impl Into<String>) -> Failure {
 const DEVICES: &str = "devices";
 
 /// The request for a container's cgroup.
-struct Wanted<'a> {
+struct CgroupRequest<'a> {
     limits: Limits,
     devices: Option<Vec<devices::Rule>>,
     parent: Option<&'a Path>,
@@ -67,8 +67,8 @@ struct Wanted<'a> {
     name: String,
 }
 
-impl<'a> Wanted<'a> {
-    fn new(config: &'a StageConfig) -> Step<Wanted<'a>> {
+impl<'a> CgroupRequest<'a> {
+    fn new(config: &'a StageConfig) -> Step<CgroupRequest<'a>> {
         let linux = config.spec.linux().as_ref();
         let resources = linux.and_then(|linux| linux.resources().as_ref());
         let engine = matches!(config.role, Role::Create(_));
@@ -84,7 +84,7 @@ impl<'a> Wanted<'a> {
             let kept = matches!(config.role, Role::Monitor { .. }) && !crate::in_user_namespace();
             let usual = path.is_none() && kept;
             let parent = path.or(usual.then_some(Path::new(USUAL)));
-            return Ok(Wanted { limits, devices, parent, usual, name });
+            return Ok(CgroupRequest { limits, devices, parent, usual, name });
         }
         // An engine says where exactly, and expects a place in every tree. An ordinary user may have
         // none, and needs none without limits.
@@ -95,7 +95,7 @@ impl<'a> Wanted<'a> {
         };
         let needs = !crate::in_user_namespace() || !limits.is_empty();
         let parent = needs.then_some(parent);
-        Ok(Wanted { limits, devices, parent, usual: false, name })
+        Ok(CgroupRequest { limits, devices, parent, usual: false, name })
     }
 
     fn is_empty(&self) -> bool {
@@ -134,18 +134,18 @@ impl Cgroup {
     /// Makes the cgroup for the limits of the spec and its devices, and in every tree the one below
     /// the parent that it names; none if nothing of this is requested.
     pub(crate) fn create(config: &StageConfig) -> Step<Option<Cgroup>> {
-        let wanted = Wanted::new(config)?;
+        let wanted = CgroupRequest::new(config)?;
         if !wanted.usual {
             return Cgroup::of(&wanted);
         }
         Cgroup::of(&wanted).or_else(|failure| {
             // No such place can be made here.
             tracing::info!(?failure, "the container has no cgroup outside of its starter's");
-            Cgroup::of(&Wanted { parent: None, usual: false, ..wanted })
+            Cgroup::of(&CgroupRequest { parent: None, usual: false, ..wanted })
         })
     }
 
-    fn of(wanted: &Wanted<'_>) -> Step<Option<Cgroup>> {
+    fn of(wanted: &CgroupRequest<'_>) -> Step<Option<Cgroup>> {
         if wanted.is_empty() {
             return Ok(None);
         }
@@ -174,7 +174,7 @@ impl Cgroup {
         (!directories.is_empty()).then_some(cgroup)
     }
 
-    fn make(&mut self, wanted: &Wanted<'_>, trees: &[Hierarchy]) -> Step {
+    fn make(&mut self, wanted: &CgroupRequest<'_>, trees: &[Hierarchy]) -> Step {
         let (legacy, unified) = wanted.spread(trees);
         for (tree, controllers) in legacy {
             self.make_legacy(wanted, tree, &controllers)?;
@@ -189,7 +189,12 @@ impl Cgroup {
         }
     }
 
-    fn make_legacy(&mut self, wanted: &Wanted<'_>, tree: &Hierarchy, controllers: &[&str]) -> Step {
+    fn make_legacy(
+        &mut self,
+        wanted: &CgroupRequest<'_>,
+        tree: &Hierarchy,
+        controllers: &[&str],
+    ) -> Step {
         let directory = base(tree, wanted.parent).join(&wanted.name);
         let name = controllers.first().copied().unwrap_or("cgroup parent");
         if tree.controllers.iter().any(|name| name == "cpuset") {
@@ -216,7 +221,7 @@ impl Cgroup {
 
     fn make_unified(
         &mut self,
-        wanted: &Wanted<'_>,
+        wanted: &CgroupRequest<'_>,
         tree: &Hierarchy,
         controllers: &[&str],
     ) -> Step {

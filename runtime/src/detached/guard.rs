@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::monitor::{Inherited, Monitor};
 use super::{State, Status, record};
 use crate::init::{self, Hooks, Running};
-use crate::stage::{Doing, Given, Step};
+use crate::stage::{Doing, StageInput, Step};
 use crate::sys;
 
 /// The input has ended: our copy would keep it open.
@@ -114,7 +114,7 @@ impl Ward {
 }
 
 /// Waits as long as the monitor lives.
-pub(super) fn stand_by(mut given: Given, monitor: &Ward, hooks: Hooks) -> Step {
+pub(super) fn stand_by(mut given: StageInput, monitor: &Ward, hooks: Hooks) -> Step {
     let directory = given.take()?;
     let mut bytes = vec![0; MAX_HANDOVER];
     let (count, fds) = sys::receive_fds(&monitor.line, &mut bytes).unwrap_or_default();
@@ -193,7 +193,7 @@ impl Copies {
 
 /// Becomes the monitor of a container that runs, or has just ended.
 fn take_over(
-    given: Given,
+    given: StageInput,
     held: Copies,
     directory: OwnedFd,
     hooks: Hooks,

@@ -10,7 +10,9 @@ use rustix::fs::{Mode, OFlags};
 
 use crate::init::{self, Never, Program, Running, ended, wait_ready};
 use crate::spec::{environment, users};
-use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, StageConfig, Started, Step};
+use crate::stage::{
+    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+};
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
 
@@ -18,7 +20,7 @@ use crate::{Error, Exec};
 const MAX_USERS: u64 = 1 << 20;
 
 /// Joins the container, runs the program in it, and tells the client of it.
-pub(crate) fn join(mut given: Given) -> Step {
+pub(crate) fn join(mut given: StageInput) -> Step {
     let pidfd = given.take()?;
     let client = UnixStream::from(given.take()?);
     let result = join_for(&mut given, &pidfd, &client);
@@ -29,7 +31,7 @@ pub(crate) fn join(mut given: Given) -> Step {
     Ok(())
 }
 
-fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step {
+fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) -> Step {
     // Nothing inside may look at this process, which still has descriptors of the outside.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).doing("hiding", "the joining process")?;
     init::die_with_parent()?;
@@ -86,7 +88,7 @@ fn join_for(given: &mut Given, container: &OwnedFd, client: &UnixStream) -> Step
 fn become_program(
     config: &StageConfig,
     exec: &Exec,
-    given: &Given,
+    given: &StageInput,
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,

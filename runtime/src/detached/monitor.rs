@@ -23,7 +23,7 @@ use super::wire::{self, FrameKind, Frames, Request};
 use super::{HealthStatus, State, Status};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Hooks, Running};
-use crate::stage::{self, Answer, Care, Failure, Given, Role, StageConfig};
+use crate::stage::{self, Answer, Care, Failure, Role, StageConfig, StageInput};
 use crate::{ExitStatus, OnFailure, Signal, sys};
 
 /// More than this is not kept for one client, or for the container's input.
@@ -41,7 +41,7 @@ pub const RESTART_MARK: &str = "restart-now";
 
 /// What a monitor works with: made by it, or taken over from one that was killed.
 pub(super) struct Inherited {
-    pub(super) given: Given,
+    pub(super) given: StageInput,
     pub(super) running: Running,
     pub(super) listener: UnixListener,
     /// Output and errors, or the terminal twice.

@@ -9,14 +9,14 @@ use super::monitor::{Inherited, Monitor};
 use super::{State, Status, record};
 use crate::cgroup::Cgroup;
 use crate::init::{self, Hooks, Prepared, begin_with};
-use crate::stage::{self, Answer, Doing, Failure, Given, Role, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Role, StageInput, Started, Step};
 use crate::sys;
 
 /// How much a pipe of the container holds; see [`super::monitor`] for why it is little.
 pub(super) const PIPE: usize = 4096;
 
 /// Becomes the monitor of a container; returns after the container's end, and what the hook does.
-pub(crate) fn monitor(mut given: Given, hooks: Hooks) -> Step {
+pub(crate) fn monitor(mut given: StageInput, hooks: Hooks) -> Step {
     // The starter waits for its child at once; the monitor itself has no parent that waits.
     // SAFETY: a stage has one thread.
     if unsafe { sys::plain_fork() }.doing("starting", "the monitor")? != 0 {
@@ -42,7 +42,7 @@ pub(crate) fn monitor(mut given: Given, hooks: Hooks) -> Step {
 
 /// The container's whole life; gives its directory.
 fn watch_over(
-    mut given: Given,
+    mut given: StageInput,
     prepared: Prepared,
     guard: Line,
     hooks: Hooks,
@@ -124,7 +124,7 @@ fn listen(directory: &OwnedFd) -> Step<UnixListener> {
 type Ends = ([Option<OwnedFd>; 2], Option<OwnedFd>);
 
 /// Makes the pipes, leaves the container's ends with `given`, and gives ours.
-fn pipes(given: &mut Given, interactive: bool) -> Step<Ends> {
+fn pipes(given: &mut StageInput, interactive: bool) -> Step<Ends> {
     let pipe = || io::pipe().doing("making", "a pipe");
     let mut input = None;
     let theirs: OwnedFd = if interactive {

@@ -12,7 +12,9 @@ use super::hooks::{self, Moment};
 use crate::Error;
 use crate::cgroup::Cgroup;
 use crate::init::{self, Never, Program};
-use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, StageConfig, Started, Step};
+use crate::stage::{
+    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+};
 use crate::sys::{self, Side};
 
 /// An error of this process, on its way to the starter.
@@ -30,7 +32,7 @@ pub(crate) fn failed(error: Error) -> Failure {
 }
 
 /// Makes a container whose program waits.
-pub(crate) fn create(mut given: Given) -> Step {
+pub(crate) fn create(mut given: StageInput) -> Step {
     let line = given.line.try_clone().doing("copying", "a socket")?;
     let running = init::begin(&mut given)?;
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
@@ -90,7 +92,7 @@ pub(crate) fn hooks_inside(config: &StageConfig, moment: Moment, pid: u32) -> St
 }
 
 /// Brings one more process into a container.
-pub(crate) fn exec(mut given: Given) -> Step {
+pub(crate) fn exec(mut given: StageInput) -> Step {
     let container = given.take()?;
     // Nothing inside may look at this process, which still has descriptors of the outside.
     sys::prctl(libc::PR_SET_DUMPABLE, 0, 0).doing("hiding", "the joining process")?;
@@ -158,7 +160,7 @@ fn cpus(list: &str) -> Option<rustix::thread::CpuSet> {
 }
 
 fn become_program(
-    given: &Given,
+    given: &StageInput,
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,

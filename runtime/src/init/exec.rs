@@ -14,12 +14,12 @@ use super::namespaces::Namespaces;
 use super::{credentials, devices, memory, reaper, tree};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, hooks::Moment};
-use crate::stage::{Doing, Failure, Given, Reason, Role, StageConfig, Step};
+use crate::stage::{Doing, Failure, Reason, Role, StageConfig, StageInput, Step};
 use crate::sys;
 
 /// What the child takes over from the supervisor.
 pub(crate) struct Launch<'a> {
-    pub(crate) given: &'a mut Given,
+    pub(crate) given: &'a mut StageInput,
     pub(crate) stdio: [Option<OwnedFd>; 3],
     pub(crate) sources: Sources,
     pub(crate) cgroup: Option<Cgroup>,

@@ -106,7 +106,7 @@ fn open_bind(config: &StageConfig, mount: &Mount) -> Step<Option<OwnedFd>> {
 }
 
 /// One thing to attach, made while the host was still in view.
-enum Made {
+enum PreparedMount {
     One(OwnedFd),
     /// A directory with a mount for each name.
     Cgroups(OwnedFd, Vec<(String, OwnedFd)>),
@@ -168,7 +168,7 @@ pub(crate) fn enter(
         let one = make(mount, bind, options, &sources)?;
         // Where no procfs can be made the machine's is given to the container.
         let given = proc.is_none() && mount.destination() == Path::new("/proc");
-        if let (Some("proc" | "bind"), Made::One(fd)) = (mount.typ().as_deref(), &one)
+        if let (Some("proc" | "bind"), PreparedMount::One(fd)) = (mount.typ().as_deref(), &one)
             && (mount.typ().as_deref() == Some("proc") || given && is_proc(fd))
         {
             proc = Some(fd.try_clone().doing("opening", "/proc")?);
@@ -246,7 +246,7 @@ fn make(
     bind: Option<OwnedFd>,
     options: MountOptions,
     sources: &Sources,
-) -> Step<Made> {
+) -> Step<PreparedMount> {
     let target = mount.destination();
     let mut options = options;
     if options.copies {
@@ -255,7 +255,7 @@ fn make(
     }
     if let Some(bind) = bind {
         mounts::adjust(bind.as_fd(), &options).doing("mounting", target)?;
-        return Ok(Made::One(bind));
+        return Ok(PreparedMount::One(bind));
     }
     let kind = mount.typ().as_deref().unwrap_or("none");
     let source = mount.source().as_deref().and_then(Path::to_str).unwrap_or(kind);
@@ -266,16 +266,18 @@ fn make(
             Err(error) if error.kind() == io::ErrorKind::InvalidInput => {
                 let mut options = options;
                 options.data.retain(|(key, _)| key != "gid");
-                mounts::make(kind, source, &options).doing("mounting", target).map(Made::One)
+                mounts::make(kind, source, &options)
+                    .doing("mounting", target)
+                    .map(PreparedMount::One)
             }
-            other => other.doing("mounting", target).map(Made::One),
+            other => other.doing("mounting", target).map(PreparedMount::One),
         },
-        _ => mounts::make(kind, source, &options).doing("mounting", target).map(Made::One),
+        _ => mounts::make(kind, source, &options).doing("mounting", target).map(PreparedMount::One),
     }
 }
 
 /// The container's view of its cgroups: the unified tree, or a directory with the older ones.
-fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<Made> {
+fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<PreparedMount> {
     let with = |data: &[(&str, Option<&str>)]| MountOptions {
         set: options.set,
         data: data
@@ -286,7 +288,7 @@ fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<Made> {
     };
     let hierarchies = cgroup::hierarchies(lines);
     if hierarchies.iter().all(|hierarchy| hierarchy.is_empty()) {
-        return mounts::make("cgroup2", "cgroup", &with(&[])).map(Made::One);
+        return mounts::make("cgroup2", "cgroup", &with(&[])).map(PreparedMount::One);
     }
     let size = [("mode", Some("755")), ("size", Some("64k"))];
     let mut directory = with(&size);
@@ -310,7 +312,7 @@ fn make_cgroups(options: &MountOptions, lines: &str) -> io::Result<Made> {
             made.push((place.to_owned(), mount));
         }
     }
-    Ok(Made::Cgroups(directory, made))
+    Ok(PreparedMount::Cgroups(directory, made))
 }
 
 /// Makes the root that of this process alone.
@@ -346,11 +348,11 @@ fn mount_id(fd: BorrowedFd<'_>) -> Step<u64> {
     Ok(stat.stx_mnt_id)
 }
 
-fn attach(root: BorrowedFd<'_>, mount: &Mount, made: Made, own: bool) -> Step {
+fn attach(root: BorrowedFd<'_>, mount: &Mount, made: PreparedMount, own: bool) -> Step {
     let target = mount.destination();
     let (fd, inner) = match made {
-        Made::One(fd) => (fd, Vec::new()),
-        Made::Cgroups(fd, inner) => (fd, inner),
+        PreparedMount::One(fd) => (fd, Vec::new()),
+        PreparedMount::Cgroups(fd, inner) => (fd, inner),
     };
     let directory = tree::is_directory(fd.as_fd()).doing("mounting", target)?;
     let make = if directory { Make::Directory } else { Make::File };

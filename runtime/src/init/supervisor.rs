@@ -13,7 +13,7 @@ use rustix::process::{Pid, WaitIdOptions, WaitIdStatus, WaitOptions, waitid};
 use super::exec::Launch;
 use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
-use crate::stage::{self, Answer, Doing, Failure, Given, Reason, Role, Started, Step};
+use crate::stage::{self, Answer, Doing, Failure, Reason, Role, StageInput, Started, Step};
 use crate::sys::{self, Side};
 use crate::{ExitStatus, Signal};
 
@@ -42,7 +42,7 @@ pub(crate) struct Prepared {
 
 /// Opens what the container is made of. It may be in the hands of the starter (`/proc/PID/fd/N`), which
 /// is out of reach from inside the container's domain.
-pub(crate) fn prepare(given: &mut Given) -> Step<Prepared> {
+pub(crate) fn prepare(given: &mut StageInput) -> Step<Prepared> {
     let rootfs = given.take()?;
     let linux = given.config.spec.linux().as_ref();
     let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
@@ -52,13 +52,13 @@ pub(crate) fn prepare(given: &mut Given) -> Step<Prepared> {
 }
 
 /// Makes the container and waits until its program runs.
-pub(crate) fn begin(given: &mut Given) -> Step<Running> {
+pub(crate) fn begin(given: &mut StageInput) -> Step<Running> {
     let prepared = prepare(given)?;
     begin_with(given, prepared)
 }
 
 /// As [`begin`], of what was opened before.
-pub(crate) fn begin_with(given: &mut Given, prepared: Prepared) -> Step<Running> {
+pub(crate) fn begin_with(given: &mut StageInput, prepared: Prepared) -> Step<Running> {
     let Prepared { namespaces, sources } = prepared;
     let created = matches!(given.config.role, Role::Create(_));
     let gate = created.then(|| given.take()).transpose()?;
@@ -244,7 +244,7 @@ pub(crate) fn read_status(status: WaitIdStatus) -> ExitStatus {
 
 /// Runs a container for a starter that waits on the line: bytes from it are signals, its end is
 /// ours.
-pub(crate) fn supervise(mut given: Given) -> Step {
+pub(crate) fn supervise(mut given: StageInput) -> Step {
     if borders::shares_processes(&given.config.spec) {
         guard()?;
     }

@@ -44,7 +44,7 @@ pub(crate) struct Surroundings<'a> {
 }
 
 /// Where a command is run: its files and everything mounted into them.
-pub(crate) struct Room<'a> {
+pub(crate) struct RunSandbox<'a> {
     mounts: Mounts<'a>,
     stack: Stack,
     /// What the changes lie on.
@@ -56,7 +56,7 @@ pub(crate) struct Room<'a> {
 
 /// What a program's streams are.
 #[derive(Clone, Copy)]
-pub(crate) enum Talk<'a> {
+pub(crate) enum CommandStreams<'a> {
     /// Output goes to the task.
     Captured,
     /// Those of this process.
@@ -65,14 +65,14 @@ pub(crate) enum Talk<'a> {
     Terminal(&'a Terminal),
 }
 
-impl<'a> Room<'a> {
-    /// Furnishes the room; changes go to `top`.
+impl<'a> RunSandbox<'a> {
+    /// Mounts everything; changes go to `top`.
     pub(crate) fn new(
         op: &RunOp,
         top: Top,
         with: &Surroundings<'a>,
         task: &'a Task,
-    ) -> Result<Room<'a>> {
+    ) -> Result<RunSandbox<'a>> {
         let beginning = network::begin(op, with, &with.request.run.base.network)?;
         let store = &with.env.store;
         let mut stack = match with.parent {
@@ -92,7 +92,7 @@ impl<'a> Room<'a> {
         }
         stack.top = Some(top);
         let way = beginning.join()?;
-        Ok(Room { mounts, stack, below, _stubs: stubs, way })
+        Ok(RunSandbox { mounts, stack, below, _stubs: stubs, way })
     }
 
     /// What the changes lie on.
@@ -119,7 +119,7 @@ impl<'a> Room<'a> {
         op: &RunOp,
         with: &Surroundings<'_>,
         args: &[String],
-        talk: Talk<'_>,
+        talk: CommandStreams<'_>,
         task: &Task,
     ) -> Result<ExitStatus> {
         let root = self.stack.mount().during("mounting the layers")?;
@@ -181,9 +181,9 @@ fn start(
     op: &RunOp,
     with: &Surroundings<'_>,
     root: Root,
-    room: &Room<'_>,
+    room: &RunSandbox<'_>,
     args: &[String],
-    talk: Talk<'_>,
+    talk: CommandStreams<'_>,
     task: &Task,
 ) -> Result<ExitStatus> {
     let mounts = &room.mounts;
@@ -208,7 +208,7 @@ fn start(
     }
     let mut wanted = with.request.run.base.clone();
     wanted.process.entrypoint = Some(args.to_vec());
-    wanted.process.terminal = matches!(talk, Talk::Terminal(_));
+    wanted.process.terminal = matches!(talk, CommandStreams::Terminal(_));
     wanted.process.env = env;
     wanted.process.user = user;
     wanted.process.working_dir = Some(op.working_dir.clone());
@@ -240,9 +240,9 @@ fn start(
     };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
     let stdio = match talk {
-        Talk::Captured => captured(with.request)?,
-        Talk::Inherited => Stdio::Inherit,
-        Talk::Terminal(terminal) => {
+        CommandStreams::Captured => captured(with.request)?,
+        CommandStreams::Inherited => Stdio::Inherit,
+        CommandStreams::Terminal(terminal) => {
             Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
         }
     };
@@ -256,7 +256,7 @@ fn start(
         }
     };
     let ended = match talk {
-        Talk::Terminal(terminal) => container.interact(terminal.streams(), task),
+        CommandStreams::Terminal(terminal) => container.interact(terminal.streams(), task),
         _ => container.wait(task),
     };
     match ended {
