@@ -6,7 +6,7 @@ use std::io::Write;
 
 use e2e::kill::Chance;
 use e2e::watch::{guarded, measured};
-use e2e::{Bench, root};
+use e2e::{Bench, Ran, root};
 use image::MediaType;
 use registry_server::{Effect, Fault, Options, Registry};
 
