@@ -9,7 +9,7 @@ use std::sync::OnceLock;
 
 use image::{Algorithm, Digest, Digester};
 use layers::{EntryKind, LayerEntries, Limits, decompress};
-use regex::bytes::{Match, Regex, RegexSet};
+use regex::bytes::{Match, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::{Deserialize, Serialize};
 use task::Task;
 
@@ -23,7 +23,7 @@ mod tests;
 pub use self::allow::AllowList;
 
 /// Changes whenever the same layer would be searched with another result.
-pub const SECRET_VERSION: u32 = 2;
+pub const SECRET_VERSION: u32 = 3;
 
 /// No more of a file is read.
 const MAX_FILE: u64 = 1 << 20;
@@ -94,7 +94,8 @@ fn yes() -> bool {
 
 struct SecretRule {
     written: WrittenRule,
-    pattern: Regex,
+    /// Compiled where it is needed: a set says first which rules match at all.
+    pattern: OnceLock<Regex>,
 }
 
 /// What counts as a secret.
@@ -109,14 +110,14 @@ fn rules() -> &'static Rules {
     RULES.get_or_init(|| {
         let written: Written =
             toml::from_str(include_str!("rules.toml")).expect("the built-in rules are well formed");
-        let all = RegexSet::new(written.rule.iter().map(|rule| &rule.pattern));
+        let patterns = written.rule.iter().map(|rule| &rule.pattern);
+        // Secrets are ASCII; with Unicode's classes compiling takes longer than many a build.
+        let all = RegexSetBuilder::new(patterns).unicode(false).build();
         let samples = written.samples;
-        let rules = written.rule.into_iter().map(|written| SecretRule {
-            pattern: Regex::new(&written.pattern).expect("the built-in patterns are well formed"),
-            written,
-        });
-        let rules = rules.collect();
-        Rules { rules, all: all.expect("the built-in patterns are well formed"), samples }
+        let rules = written.rule.into_iter();
+        let rules = rules.map(|written| SecretRule { written, pattern: OnceLock::new() });
+        let all = all.expect("the built-in patterns are well formed");
+        Rules { rules: rules.collect(), all, samples }
     })
 }
 
@@ -139,9 +140,16 @@ impl SecretRule {
             })
     }
 
+    fn pattern(&self) -> &Regex {
+        self.pattern.get_or_init(|| {
+            let built = RegexBuilder::new(&self.written.pattern).unicode(false).build();
+            built.expect("the built-in patterns are well formed")
+        })
+    }
+
     /// Each match with a secret: where the match begins, and the secret.
     fn all<'a>(&'a self, bytes: &'a [u8]) -> impl Iterator<Item = (usize, Match<'a>)> {
-        self.pattern.captures_iter(bytes).filter_map(|found| {
+        self.pattern().captures_iter(bytes).filter_map(|found| {
             let whole = found.get(0)?;
             let secret = found.name("secret").unwrap_or(whole);
             let least = self.written.entropy.unwrap_or_default();
