@@ -24,7 +24,7 @@ pub fn require(store: &Store, text: &str) -> Result<FoundImage, Failure> {
 
 /// There is no such image.
 pub fn missing(text: &str) -> Failure {
-    Failure::new(Kind::NotFound, format!("there is no image {text:?} in the store"))
+    Failure::new(Kind::NotFound, Dialect::spoken().no_image(text))
         .hint(format!("`rbuild images` lists the images; `rbuild pull {text}` fetches it"))
 }
 

@@ -6,11 +6,11 @@ use std::path::Path;
 use image::{Descriptor, Layer, Platform, Reference};
 use options::place::location;
 use options::sign_copy::Signer;
-use options::{Failure, Reach};
+use options::{Dialect, Failure, Reach};
 use registry_client::Client;
 use task::{Cause, Kind, Task};
 use transport::at::StoreImage;
-use transport::{CopyOptions, Gate, Location, Open, Places, Select, Sink, Source, bridge};
+use transport::{CopyOptions, Gate, Location, Named, Open, Places, Select, Sink, Source, bridge};
 
 use crate::App;
 use crate::lookup;
@@ -295,4 +295,22 @@ pub fn open_layer(
         source: std::io::Error::other(failure.messages.join(": ")),
     })?;
     Ok(Box::new(fetched?))
+}
+/// The name that an image from there gets in the store. Where content names images, a path does
+/// not: the image of a directory has no name then, nor has one that is nameless in its archive.
+///
+/// # Errors
+/// The archive cannot be read; it has a name that is none.
+pub fn own_name_of(app: &App, from: &Location) -> Result<Option<String>, Failure> {
+    if !Dialect::spoken().names_by_content() {
+        return Ok(Some(from.store_name()?));
+    }
+    match from {
+        Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only) => {
+            let access = Access::new(app, Reach::default());
+            Ok(access.images_in(path)?.into_iter().next().map(|(_, name)| name))
+        }
+        Location::Directory(_) | Location::Layout(_, Named::Only) => Ok(None),
+        other => Ok(Some(other.store_name()?)),
+    }
 }

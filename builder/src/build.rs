@@ -30,8 +30,7 @@ use crate::plan::{ImageKey, Op, Plan, Resolved};
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
-use crate::{
-    Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, every, metadata, output,
+use crate::{Dialect,     Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, every, metadata, output,
 };
 
 /// Builds what the request asks for.
@@ -169,7 +168,11 @@ pub async fn plan_only(request: &Request, env: &Env, task: &Task) -> Result<Plan
 }
 
 fn parse(file: &Arc<SourceFile>, request: &Request) -> Result<(Dockerfile, Vec<Diagnostic>)> {
-    let (mut dockerfile, diagnostics) = dockerfile::parse(&file.text);
+    let (mut dockerfile, mut diagnostics) = dockerfile::parse(&file.text);
+    if request.dialect == Dialect::Buildah {
+        // To buildah every word is a name.
+        diagnostics.retain(|found| found.rule != "bad-stage-name");
+    }
     if diagnostics.iter().any(|d| d.severity == Severity::Error) {
         return Err(Error::Dockerfile { file: Arc::clone(file), diagnostics });
     }

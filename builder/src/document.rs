@@ -94,6 +94,9 @@ pub fn image_document(store: &Store, image: &Image, tool: &str, template: bool) 
 
 /// The fields of a configuration by the names that Go templates use as well.
 fn named(config: &mut Value) {
+    if config["history"].is_null() {
+        config["history"] = json!([]);
+    }
     steps_named(&mut config["history"]);
     name_fields(&mut config["rootfs"], ROOTFS);
     name_fields(config, CONFIG);

@@ -57,7 +57,7 @@ pub enum Error {
         diagnostic: Box<Diagnostic>,
     },
     /// A pattern of `copy` or `add` matches no file.
-    #[error("nothing in {place} matches {pattern:?}")]
+    #[error("{pattern:?} matched nothing in {place}")]
     NoMatch {
         /// The pattern.
         pattern: String,
@@ -92,9 +92,15 @@ pub enum Error {
         wanted: Box<Platform>,
     },
     /// An image is not there and may not be fetched.
-    #[error("image {name} is not in the store and must not be pulled")]
+    #[error("{name}: image not known, and it must not be pulled")]
     NotPulled {
         /// The image as the Dockerfile names it.
+        name: String,
+    },
+    /// An id or digest alone names no image of the store.
+    #[error("{name}: image not known")]
+    Unknown {
+        /// The id or digest.
         name: String,
     },
     /// A source policy or a lock forbids an input.
@@ -466,6 +472,7 @@ impl Fault for Error {
             | Error::Foreign { .. }
             | Error::NotCached { .. } => Kind::Refused,
             Error::NotPulled { .. }
+            | Error::Unknown { .. }
             | Error::Missing { .. }
             | Error::NotThere { .. }
             | Error::NoContext { .. }

@@ -11,9 +11,9 @@ use transport::at::StoreImage;
 use transport::{CopyOptions, Gate, Location, Select, Sink, Source, bridge};
 
 use crate::input::{Input, InputKind};
-use crate::inputs::{Admitted, Inputs};
+use crate::inputs::Inputs;
 use crate::plan::ImageKey;
-use crate::pulled::{permit_stored, remember_pulled};
+use crate::pulled::{keep, permit_stored, remember_pulled};
 use crate::{Context, Env, Error, Pull, Request, Result};
 
 /// An image whose documents are known.
@@ -98,7 +98,7 @@ pub(crate) async fn resolve(
     let (kind, identifier) = identify(env, name, wanted)?;
     let admitted = inputs.admit(kind, &identifier)?;
     let name = match admitted.converted {
-        true => converted(&admitted)?,
+        true => admitted.image_name()?,
         false => name.to_owned(),
     };
     let base = find(request, env, &name, wanted, admitted.digest()?, task).await?;
@@ -144,7 +144,7 @@ pub(crate) async fn index(
     let (kind, identifier) = identify(env, named(request, &key), platform)?;
     let admitted = inputs.admit(kind, &identifier)?;
     let name = match admitted.converted {
-        true => converted(&admitted)?,
+        true => admitted.image_name()?,
         false => named(request, &key).to_owned(),
     };
     let fail = |source: Cause| Error::Image { name: name.clone(), source };
@@ -223,19 +223,6 @@ fn identify(env: &Env, name: &str, platform: &Platform) -> Result<(InputKind, St
     Ok(image(&own.or(remote).unwrap_or_default()))
 }
 
-/// The name of what a policy puts in the place of an image.
-fn converted(admitted: &Admitted) -> Result<String> {
-    let to = &admitted.identifier;
-    if let Some(name) = to.strip_prefix("docker-image://") {
-        return Ok(name.to_owned());
-    }
-    if let Some(path) = to.strip_prefix("oci-layout://") {
-        return Ok(format!("oci:{path}"));
-    }
-    let reason = "the source policy substitutes it for an image".to_owned();
-    Err(Error::Denied { identifier: to.clone(), reason })
-}
-
 /// The reference with the content that a lock wants.
 fn with_pin(reference: Reference, pin: Option<Digest>) -> Result<Reference> {
     match (reference.digest, pin) {
@@ -274,8 +261,16 @@ async fn find(
     if let Some(base) = by_id(env, name, platform).map_err(fail)? {
         return end(task, expected(base, name, pin)?);
     }
+    if name.starts_with("sha256:") {
+        // No registry is asked for what is in no repository.
+        return Err(Error::Unknown { name: name.to_owned() });
+    }
     let candidates = candidates(env, name)?;
     let stored = local(env, &candidates, platform).map_err(fail)?;
+    let stored = match stored {
+        None if is_short_id(name) => found_by_id(env, name, platform).map_err(fail)?,
+        stored => stored,
+    };
     let fits = |base: &Base| pin.is_none_or(|pin| base.has(pin));
     let serves = |base: &Base| base.image.platform().serves(platform).is_some();
     let usable = stored.as_ref().is_some_and(|base| fits(base) && serves(base));
@@ -378,11 +373,19 @@ fn is_id(text: &str) -> bool {
         && hex.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
 }
 
+/// Whether a text may be the beginning of an id, if it is no name.
+fn is_short_id(text: &str) -> bool {
+    (3..12).contains(&text.len())
+        && text.bytes().all(|b| b.is_ascii_digit() || (b'a'..=b'f').contains(&b))
+}
+
 /// An image of the store by its id or digest, or the beginning of one.
 fn by_id(env: &Env, text: &str, platform: &Platform) -> Result<Option<Base>, Cause> {
-    let Some(descriptor) = (if is_id(text) { env.store.find(text)? } else { None }) else {
-        return Ok(None);
-    };
+    if is_id(text) { found_by_id(env, text, platform) } else { Ok(None) }
+}
+
+fn found_by_id(env: &Env, text: &str, platform: &Platform) -> Result<Option<Base>, Cause> {
+    let Some(descriptor) = env.store.find(text)? else { return Ok(None) };
     let image = env.store.image(&descriptor, platform)?;
     Ok(Some(Base { named: descriptor.digest, image, from: None, name: None }))
 }
@@ -515,6 +518,9 @@ pub(crate) async fn unpack(env: &Env, base: &Base, task: &Arc<Task>) -> Result<O
         let sink = StoreImage::new(&env.store, base.own_name())
             .unpacked(base.image.platform(), task.later("unpacking"));
         pull(env, base, sink, task).await?;
+    } else if base.from.is_some() && !is_missing(env, base).await? {
+        // Another image has the same layers: this one is in the store all the same.
+        keep(&env.store, base, None)?;
     }
     Ok(Some(chain.into()))
 }
@@ -532,7 +538,7 @@ impl Base {
 
     /// The name the store keeps it by: none for another machine's, which would take the name away
     /// from this machine's.
-    fn own_name(&self) -> Option<&str> {
+    pub(crate) fn own_name(&self) -> Option<&str> {
         let own = self.image.platform().serves(&Platform::host()).is_some();
         self.name.as_deref().filter(|_| own)
     }

@@ -48,6 +48,19 @@ pub(crate) struct Admitted {
 }
 
 impl Admitted {
+    /// The name of what a policy puts in the place of an image.
+    pub(crate) fn image_name(&self) -> Result<String> {
+        let to = &self.identifier;
+        if let Some(name) = to.strip_prefix("docker-image://") {
+            return Ok(name.to_owned());
+        }
+        if let Some(path) = to.strip_prefix("oci-layout://") {
+            return Ok(format!("oci:{path}"));
+        }
+        let reason = "the source policy substitutes it for an image".to_owned();
+        Err(Error::Denied { identifier: to.clone(), reason })
+    }
+
     /// The pin as a digest.
     pub(crate) fn digest(&self) -> Result<Option<Digest>> {
         let Some(pin) = &self.pin else { return Ok(None) };

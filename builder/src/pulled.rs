@@ -9,7 +9,9 @@ use store::Store;
 use task::{Cause, Task};
 use transport::{Gate, Location, Source};
 
-use crate::Places;
+use crate::error::During;
+use crate::images::Base;
+use crate::{Places, Result};
 
 /// Where the store remembers it.
 const SPACE: &str = "pulled-1";
@@ -114,4 +116,28 @@ pub async fn permit_stored(
     let source = places.source(&place)?;
     transport::permit(&*source, gate, &pulled.permitted, &pulled.image, task).await?;
     Ok(())
+}
+
+/// Sees to it that the documents of an image whose layers are here are here too, under this name or
+/// the one that it was fetched by.
+pub(crate) fn keep(store: &Store, base: &Base, name: Option<&str>) -> Result<()> {
+    let (action, image) = ("keeping the image", &base.image);
+    let digest = image.descriptor().digest;
+    let name = name.or(base.own_name().filter(|_| base.elsewhere().is_some()));
+    let known = match name {
+        Some(name) => {
+            let named = store.resolve(name).during(action)?.map(|named| named.digest);
+            named.is_some_and(|named| named == digest || named == base.named)
+        }
+        None => store.find(&digest.to_string()).during(action)?.is_some(),
+    };
+    if known {
+        return Ok(());
+    }
+    store.insert(image.config().bytes()).during(action)?;
+    store.insert(image.manifest().bytes()).during(action)?;
+    match name {
+        Some(name) => store.publish(name, image.descriptor()).during(action),
+        None => store.publish_untagged(image.descriptor()).during(action),
+    }
 }

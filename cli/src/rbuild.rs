@@ -254,7 +254,9 @@ pub(crate) fn run(
     }
     globals.log_default(options::buildah::log_level());
     if let Command::Pull(pull) = &mut command {
-        pull.take_policy(&mut globals.policy);
+        if let Err(failure) = pull.take_policy(&mut globals.policy) {
+            return Ok(Err(failure));
+        }
     }
     #[cfg(feature = "registry")]
     if matches!(command, Command::Registry(_)) {

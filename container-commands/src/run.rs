@@ -244,7 +244,7 @@ impl Run {
             return self.in_working(app, found, command);
         }
         if names == RunNames::Working {
-            let what = format!("there is no working container {name:?}");
+            let what = Dialect::spoken().no_container("working container", name);
             return Err(Failure::new(Kind::NotFound, what)
                 .hint(format!("`buildah from {name}` makes one of an image")));
         }

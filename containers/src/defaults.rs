@@ -28,7 +28,7 @@ pub fn apply_defaults(table: &ContainersTable, spec: &mut ContainerSpec) -> Resu
     }
     limits.pids_limit = limits.pids_limit.or(table.pids_limit);
     spec.network.http_proxy = spec.network.http_proxy.or(table.http_proxy);
-    sysctls(table, &mut spec.isolation.sysctls)?;
+    sysctls(table, spec)?;
     if let Some(usual) = &table.default_capabilities {
         capabilities(usual, &mut spec.isolation);
     }
@@ -45,14 +45,25 @@ fn refuse(key: &'static str) -> impl Fn(SyntaxError) -> Error {
     move |error| Error::Conf { key, reason: error.reason }
 }
 
-fn sysctls(table: &ContainersTable, own: &mut BTreeMap<String, String>) -> Result<()> {
+/// Kernel parameters, where the container has the namespace that they belong to.
+fn sysctls(table: &ContainersTable, spec: &mut ContainerSpec) -> Result<()> {
+    let network = spec.network.mode != Some(runtime::Network::Host);
+    let has = |name: &str| match name.starts_with("net.") {
+        true => network,
+        false => spec.isolation.owns_ipc(),
+    };
+    let mut added = BTreeMap::new();
     for text in table.default_sysctls.iter().flatten() {
         let (name, value) = text
             .split_once('=')
             .ok_or_else(|| SyntaxError::new(format!("{text:?}: expected NAME=VALUE")))
             .map_err(refuse("default_sysctls"))?;
-        own.entry(name.trim().to_owned()).or_insert_with(|| value.trim().to_owned());
+        if has(name.trim()) {
+            added.insert(name.trim().to_owned(), value.trim().to_owned());
+        }
     }
+    let own = &mut spec.isolation.sysctls;
+    added.into_iter().for_each(|(name, value)| _ = own.entry(name).or_insert(value));
     Ok(())
 }
 

@@ -9,6 +9,8 @@ use crate::span::Span;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ignore {
     rules: Vec<Rule>,
+    /// See [`Ignore::entering_literally`].
+    literal: bool,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +19,8 @@ struct Rule {
     line: usize,
     /// `!`: what matches is in the context after all.
     exception: bool,
+    /// The pattern, without `!`.
+    text: String,
     matcher: Matcher,
 }
 
@@ -62,7 +66,14 @@ impl Ignore {
                 .map_err(|message| Diagnostic::error("bad-pattern", message, Span::default()))?;
             rules.extend(rule);
         }
-        Ok(Self { rules })
+        Ok(Self { rules, literal: false })
+    }
+
+    /// The same file as buildah reads it: an excluded directory is entered only where the text of an
+    /// exception names it or something below it. `!*/a` finds no `a` in an excluded directory then.
+    #[must_use]
+    pub fn entering_literally(self) -> Self {
+        Self { literal: true, ..self }
     }
 
     /// True when nothing is excluded.
@@ -115,6 +126,7 @@ impl Ignore {
         match decided {
             None => true,
             Some(index) if self.rules[index].exception => true,
+            Some(_) if self.literal => self.rules.iter().any(|rule| rule.exception && rule.names(path)),
             Some(index) => {
                 let later = &self.rules[index + 1..];
                 later.iter().any(|rule| rule.exception && rule.matcher.reaches_below(path))
@@ -129,6 +141,12 @@ impl Ignore {
 }
 
 impl Rule {
+    /// Whether the text of the pattern is this path or goes on below it.
+    fn names(&self, path: &str) -> bool {
+        let rest = self.text.strip_prefix(path);
+        rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+    }
+
     /// Reads a line; nothing for comments and blanks.
     fn parse(line: &str) -> Result<Option<Self>, String> {
         if line.starts_with('#') {
@@ -151,7 +169,7 @@ impl Rule {
         }
         let pattern = clean(pattern);
         let tokens = ignore_tokens(&pattern).map_err(|error| error.to_string())?;
-        Ok(Some(Self { line: 0, exception, matcher: Matcher::new(tokens) }))
+        Ok(Some(Self { line: 0, exception, text: pattern, matcher: Matcher::new(tokens) }))
     }
 }
 

@@ -14,11 +14,13 @@
 //! ```
 
 mod error;
+mod span;
 mod table;
 mod template;
 mod text;
 
 pub use error::Error;
 pub use table::{headed, table};
+pub use span::go_span;
 pub use template::{lines, name_fields, template};
 pub use text::{ago, visible};

@@ -3,6 +3,7 @@
 use serde_json::Value;
 
 use crate::error::Error;
+use crate::span::go_span;
 use crate::table::{headed, table};
 
 /// Renders each value through a template, a line each. With `table` in front of the template the
@@ -65,7 +66,7 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
     };
     // What is null prints as nothing; what is not there is an error.
     let rendered = render()
-        .map(|text| without_go_names(text).replace("<no value>", "").replace(EMPTY_STRUCT, "{}"));
+        .map(|text| with_spans(&without_go_names(text).replace("<no value>", "").replace(EMPTY_STRUCT, "{}")));
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
 
@@ -105,6 +106,34 @@ const GO_NAMES: &str = "\0go";
 /// Stands for Go's empty struct, which prints as `{}` where an empty map prints as `map[]`. No text
 /// of a document has this character, which Unicode reserves for such uses.
 const EMPTY_STRUCT: &str = "\u{fdd0}";
+
+/// Stands in front of nanoseconds that Go prints as a span of time; another such character.
+const SPAN: char = '\u{fdd1}';
+
+/// A span of time of a health check: Go keeps it as a number and prints it as text.
+fn span(
+    fields: &serde_json::Map<String, Value>,
+    key: &str,
+    value: &Value,
+) -> Option<gotmpl::Value> {
+    let spans = ["Interval", "Timeout", "StartPeriod", "StartInterval"];
+    let is_span = spans.contains(&key) && fields.contains_key("Test");
+    let nanoseconds = value.as_i64().filter(|_| is_span)?;
+    Some(text(format!("{SPAN}{nanoseconds}")))
+}
+
+/// The text with spans of time as Go prints them.
+fn with_spans(text: &str) -> String {
+    let mut parts = text.split(SPAN);
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let digits = part.find(|c: char| !c.is_ascii_digit() && c != '-').unwrap_or(part.len());
+        let (number, rest) = part.split_at(digits);
+        out += &go_span(number.parse().unwrap_or_default());
+        out += rest;
+    }
+    out
+}
 
 /// Whether these are the fields of a Go `map[string]struct{}`, as of ports and volumes.
 fn is_set(fields: &serde_json::Map<String, Value>) -> bool {
@@ -235,9 +264,10 @@ fn to_template(value: &Value) -> gotmpl::Value {
         Value::Object(fields) => gotmpl::Value::Map(
             fields
                 .iter()
-                .map(|(key, value)| match is_set(fields) {
-                    true => (key.as_str().into(), text(EMPTY_STRUCT.to_owned())),
-                    false => (key.as_str().into(), to_template(value)),
+                .map(|(key, value)| match (is_set(fields), span(fields, key, value)) {
+                    (true, _) => (key.as_str().into(), text(EMPTY_STRUCT.to_owned())),
+                    (false, Some(span)) => (key.as_str().into(), span),
+                    (false, None) => (key.as_str().into(), to_template(value)),
                 })
                 .collect::<std::collections::BTreeMap<_, _>>()
                 .into(),
@@ -254,7 +284,10 @@ fn from_template(value: Option<&gotmpl::Value>) -> Value {
         Some(gotmpl::Value::String(value)) if &**value == EMPTY_STRUCT => {
             Value::Object(serde_json::Map::new())
         }
-        Some(gotmpl::Value::String(value)) => value.to_string().into(),
+        Some(gotmpl::Value::String(value)) => match value.strip_prefix(SPAN) {
+            Some(nanoseconds) => nanoseconds.parse::<i64>().unwrap_or_default().into(),
+            None => value.to_string().into(),
+        },
         Some(gotmpl::Value::List(items)) => {
             items.iter().map(|item| from_template(Some(item))).collect()
         }

@@ -75,13 +75,19 @@ impl Runnable for Pull {
             let options =
                 CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
             let (name, root) = place::first_there(&from, |from| {
-                let name = own_name_of(app, from)?;
-                observed(&format!("pull {text}"), progress, |task| {
+                let name = place::own_name_of(app, from)?;
+                // A copy to the store needs a name; it is taken away again.
+                let called = name.clone().unwrap_or_else(|| format!("localhost/nameless-{}", task::random_id()));
+                let root = observed(&format!("pull {text}"), progress, |task| {
                     let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());
-                    access.copy(from, &Location::Store(name.clone()), &options, task)
-                })
-                .map(|root| (name, root))
+                    access.copy(from, &Location::Store(called.clone()), &options, task)
+                })?;
+                if name.is_none() {
+                    app.store()?.publish_untagged(&root)?;
+                    app.store()?.unname(&called)?;
+                }
+                Ok((name.unwrap_or_else(|| root.digest.to_string()), root))
             })?;
             let image = app.store()?.image(&root, &platform)?;
             if !self.quiet && self.progress.tells() {
@@ -96,15 +102,23 @@ impl Runnable for Pull {
 impl Pull {
     /// Takes `--policy always|newer|missing|never`, as podman and buildah have it, for what it
     /// means here; a file is a signature policy.
-    pub fn take_policy(&mut self, policy: &mut Option<PathBuf>) {
+    ///
+    /// # Errors
+    /// It is a word, and no file is called so.
+    pub fn take_policy(&mut self, policy: &mut Option<PathBuf>) -> Result<(), Failure> {
         let word = policy.as_deref().and_then(Path::to_str);
         self.when = match word {
             Some("always" | "newer" | "ifnewer") => When::Always,
             Some("missing" | "ifmissing") => When::Missing,
             Some("never") => When::Never,
-            _ => return,
+            Some(word) if !word.contains(['/', '.']) && !Path::new(word).exists() => {
+                return Err(Failure::usage(format!("unsupported pull policy {word:?}"))
+                    .hint("it is always, missing, newer, never, or the file of a signature policy"));
+            }
+            _ => return Ok(()),
         };
         *policy = None;
+        Ok(())
     }
 
     /// The id of an image that need not be fetched.
@@ -136,7 +150,10 @@ impl Pull {
             let refuse = |why: &str| Failure::usage(format!("--all-tags {text:?}: {why}"));
             let at = place::remote_locations(app, text)?;
             let Some(Location::Registry(reference)) = at.first() else {
-                return Err(refuse("it is in no registry"));
+                let transport = text.split_once(':').map_or("this", |(transport, _)| transport);
+                return Err(refuse(&format!(
+                    "pulling all tags is not supported for {transport} transport"
+                )));
             };
             let last = text.rsplit('/').next().unwrap_or(text);
             if last.contains([':', '@']) {
@@ -183,6 +200,12 @@ pub struct Push {
     /// Remove the image from the store after the push
     #[arg(long)]
     rm: bool,
+    /// Not supported
+    #[arg(long, hide = true, value_name = "KEY")]
+    encryption_key: Vec<String>,
+    /// Not supported
+    #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
+    encrypt_layer: Vec<i64>,
     #[command(flatten)]
     compress: PushCompression,
     /// Print nothing
@@ -212,6 +235,9 @@ impl Runnable for Push {
                 return Err(Failure::usage("an image without a name needs a destination"));
             }
         };
+        if !self.encryption_key.is_empty() || !self.encrypt_layer.is_empty() {
+            return Err(Failure::usage("--encryption-key is not supported: layers are not encrypted"));
+        }
         let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &app.conf, &to)?;
         let guard = self.secrets.guard(app)?;
         let options = CopyOptions {
@@ -248,21 +274,6 @@ impl Runnable for Push {
         }
         Ok(0)
     }
-}
-
-/// The name that an image from there gets in the store.
-fn own_name_of(app: &App, from: &Location) -> Result<String, Failure> {
-    let (Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only)) =
-        from
-    else {
-        return Ok(from.store_name()?);
-    };
-    if !Dialect::spoken().names_by_content() {
-        return Ok(from.store_name()?);
-    }
-    let access = Access::new(app, options::Reach::default());
-    let first = access.images_in(path)?.into_iter().next();
-    first.map_or_else(|| Ok(from.store_name()?), |(_, name)| Ok(name))
 }
 
 pub(crate) fn own_name(name: &str) -> Result<Location, Failure> {

@@ -30,7 +30,7 @@ impl Repository {
             return Err(refuse("the repository has more than 255 characters"));
         }
         if path.bytes().any(|b| b.is_ascii_uppercase()) {
-            return Err(refuse("the repository must be in lower case"));
+            return Err(refuse("the repository must be lowercase"));
         }
         if !path.split('/').all(valid_component) {
             return Err(refuse(

@@ -9,7 +9,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Location, Recompress};
 
-use crate::compress::{AskedCompression, keeps_plain};
+use crate::compress::{AskedCompression, commits_plain};
 use crate::{Dialect, Failure};
 
 /// The times in the image.
@@ -96,7 +96,7 @@ impl CommitCompression {
             encoding: if plain { Encoding::Plain } else { Encoding::Gzip },
             level: None,
         };
-        let loose = self.disable_compression.is_none() && !asked && keeps_plain(to);
+        let loose = self.disable_compression.is_none() && !asked && commits_plain(to);
         let conf = Some(conf).filter(|_| to.is_some() && !plain);
         let recompress = self.asked.recompress(conf, loose, room)?;
         match (to, &recompress) {

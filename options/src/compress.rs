@@ -199,7 +199,13 @@ impl PushCompression {
     }
 }
 
-/// Whether layers are written uncompressed to this destination where no flag says.
+/// Whether layers are pushed uncompressed to this destination where no flag says.
 pub fn keeps_plain(to: Option<&Location>) -> bool {
     matches!(to, Some(Location::Directory(_))) && Dialect::spoken().keeps_files_plain()
+}
+
+/// The same for an image that is committed to the destination: all files are written so.
+pub(crate) fn commits_plain(to: Option<&Location>) -> bool {
+    let files = matches!(to, Some(Location::Layout(..) | Location::OciArchive(..)));
+    keeps_plain(to) || files && Dialect::spoken().keeps_files_plain()
 }

@@ -100,9 +100,25 @@ impl Dialect {
         if self == Dialect::Docker { 1 } else { code }
     }
 
+    /// Whether lines of progress have buildah's form, which scripts read.
+    pub fn numbers_steps(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
     /// Whether a build makes a layer for each step, where no flag says.
     pub fn layers(self) -> bool {
         self != Dialect::Buildah
+    }
+
+    /// Whether `RUN --network=host` may have the network of this machine without being asked for.
+    pub fn grants_host_network(self) -> bool {
+        matches!(self, Dialect::Buildah | Dialect::Podman)
+    }
+
+    /// Whether a build runs every step again: buildah reads its cache only where each step makes a
+    /// layer, or where a cache is named.
+    pub fn runs_again(self, layers: bool, cache: bool) -> bool {
+        self == Dialect::Buildah && !layers && !cache
     }
 
     /// Whether an image says in annotations what it is built on, and inherits those of its base.
@@ -235,6 +251,22 @@ impl Dialect {
             false => hint,
         };
         Failure { hint: failure.hint.map(named), ..failure }
+    }
+
+    /// There is no such image: scripts look for the words of the tool that they were written for.
+    pub fn no_image(self, name: &str) -> String {
+        match self {
+            Dialect::Buildah | Dialect::Podman => format!("{name}: image not known"),
+            _ => format!("there is no image {name:?} in the store"),
+        }
+    }
+
+    /// There is no such container, in the same way; `sort` is what sort is looked for.
+    pub fn no_container(self, sort: &str, name: &str) -> String {
+        match self {
+            Dialect::Buildah => format!("container {name:?}: container not known"),
+            _ => format!("there is no {sort} {name:?}"),
+        }
     }
 
     /// A failure of `rm` or `rmi`: podman tells what is missing and what is in use from all else.

@@ -48,7 +48,7 @@ impl Failure {
 
     /// A failed system call on a named thing.
     pub fn io(doing: impl std::fmt::Display, error: &std::io::Error) -> Failure {
-        Failure::new(Kind::of_io(error), format!("{doing}")).caused_by(error.to_string())
+        Failure::new(Kind::of_io(error), format!("{doing}")).caused_by(plain(error.to_string()))
     }
 
     fn caused_by(mut self, message: String) -> Failure {
@@ -76,7 +76,7 @@ impl Failure {
     /// Whether a file of this machine is missing, and no image.
     pub fn lacks_file(&self) -> bool {
         let last = self.messages.last();
-        last.is_some_and(|message| message.ends_with("No such file or directory (os error 2)"))
+        last.is_some_and(|message| message.ends_with("no such file or directory"))
     }
 
     /// What is behind the first message. The first message stands for the excerpt, if there is one:
@@ -130,9 +130,21 @@ pub fn full_disk(directory: &Path) -> String {
     )
 }
 
+/// What the system says of a failed call, as tools of containers print it: in lower case, without
+/// the number.
+fn plain(message: String) -> String {
+    let Some((said, _)) = message.rsplit_once(" (os error ") else { return message };
+    let at = said.rfind(": ").map_or(0, |at| at + 2);
+    let mut said = said.to_owned();
+    if let Some(first) = said.get_mut(at..=at) {
+        first.make_ascii_lowercase();
+    }
+    said
+}
+
 /// A message that ends with a later one has said it, and what stands between.
 fn distinct(error: &(dyn Error + 'static)) -> Vec<String> {
-    let mut messages = task::chain(error);
+    let mut messages: Vec<String> = task::chain(error).into_iter().map(plain).collect();
     let mut at = 0;
     while at < messages.len() {
         let said = |later: &usize| messages[at].ends_with(&messages[*later]);
@@ -170,13 +182,22 @@ mod tests {
             let failure = Failure { messages, ..Failure::new(kind, "") };
             failure.full_disk(store).hint.unwrap_or_default()
         };
-        let os = "No space left on device (os error 28)";
+        let os = "no space left on device";
         let lines = ["D:2: COPY big /", "copying to /big", os];
         assert!(told(Kind::NoSpace, &lines).contains("of /var/store is full"));
         assert!(told(Kind::NoSpace, &["x"]).contains("rbuild prune"));
         assert!(told(Kind::NoSpace, &["writing /usr/lib/x", os]).contains("of /usr/lib is full"));
         // The words of the system do not decide it.
         assert_eq!(told(Kind::System, &lines), "");
+    }
+
+    #[test]
+    fn the_words_of_the_system_are_plain() {
+        let failure = |code: i32| Failure::io("opening a", &std::io::Error::from_raw_os_error(code));
+        assert_eq!(failure(2).messages, ["opening a", "no such file or directory"]);
+        assert!(failure(2).lacks_file() && !failure(13).lacks_file());
+        assert_eq!(plain("opening /É: Is a directory (os error 21)".into()), "opening /É: is a directory");
+        assert_eq!(plain("É (os error 1)".into()), "É");
     }
 
     #[test]

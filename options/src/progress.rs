@@ -9,10 +9,10 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use progress::{Folding, Json, Plain, Rendering, Terminal};
+use progress::{Folding, Json, Plain, Rendering, Steps, Terminal};
 use task::Silent;
 
-use crate::Failure;
+use crate::{Dialect, Failure};
 
 /// How to show progress.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, ValueEnum)]
@@ -63,6 +63,9 @@ pub fn observer(progress: Progress) -> Rendering {
         Progress::Rawjson => Rendering::Other(Arc::new(Json::new(stderr()))),
         Progress::Auto if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
         Progress::Tty if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
+        Progress::Auto if Dialect::spoken().numbers_steps() => {
+            Rendering::Other(Arc::new(Steps::new(stderr())))
+        }
         // Nothing can be drawn on what is no terminal.
         Progress::Auto | Progress::Tty | Progress::Plain => {
             Rendering::Plain(Arc::new(match folding() {

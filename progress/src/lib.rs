@@ -2,7 +2,7 @@
 //! [`Task`](task::Task).
 //!
 //! [`Terminal`] redraws a live view, [`Plain`] writes one line per event, [`Json`] one object per
-//! line. [`Split`] writes a log for each platform of a build. A [`Rendering`] is one of these that
+//! line. [`Steps`] writes lines in the form of buildah. [`Split`] writes a log for each platform of a build. A [`Rendering`] is one of these that
 //! runs, with an optional [trace](Rendering::traced).
 //!
 //! ```
@@ -24,6 +24,7 @@
 mod json;
 mod plain;
 mod split;
+mod steps;
 mod story;
 mod terminal;
 mod text;
@@ -38,6 +39,7 @@ use task::Observer;
 pub use json::Json;
 pub use plain::{Folding, Plain};
 pub use split::Split;
+pub use steps::Steps;
 use story::Story;
 pub use terminal::Terminal;
 pub use text::{bytes, duration};

@@ -523,5 +523,5 @@ fn a_directory_that_is_called_like_a_dockerfile_is_none() {
     let ran = bench.rbuild(["bud", "context"]).code(125);
     ran.fails(&["there is no Containerfile or Dockerfile in", "context"]);
     let ran = bench.rbuild(["bud", "-f", "context/dockerfile", "context"]);
-    ran.code(125).fails(&["reading", "context/dockerfile", "Is a directory"]);
+    ran.code(125).fails(&["reading", "context/dockerfile", "is a directory"]);
 }

@@ -275,7 +275,7 @@ fn quiet_verbs_say_nothing_and_false_pulls_nothing() {
         assert_eq!((ran.stdout.as_str(), ran.stderr.as_str()), ("", ""), "{}", ran.told());
     }
     let absent = bench.rbuild(["from", "--pull=false", "registry.example/absent"]).code(125);
-    absent.fails(&["registry.example/absent", "not in the store"]);
+    absent.fails(&["registry.example/absent", "image not known"]);
     bench.rbuild(["rename", "c", "c"]).code(125).fails(&["\"c\" is the name it has"]);
     bench.rbuild(["rename", "c", "d"]).ok();
 }

@@ -189,7 +189,7 @@ fn run_means_a_working_container_for_buildah_and_an_image_for_docker() {
     names.bench.busybox();
     assert_eq!(names.line("buildah from --name box busybox").ok().text(), "box");
     assert_eq!(names.line("buildah run box echo in it").ok().text(), "in it");
-    names.line("buildah run busybox true").code(125).fails(&["no working container"]);
+    names.line("buildah run busybox true").code(125).fails(&["container not known"]);
     names.line("docker run --pull never --rm box true").code(125);
     assert_eq!(names.line("docker run --rm busybox echo new").ok().text(), "new");
     assert_eq!(names.line("podman run --rm busybox echo new").ok().text(), "new");

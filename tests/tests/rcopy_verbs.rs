@@ -241,7 +241,7 @@ fn a_place_that_is_not_there_is_no_missing_image() {
     let scene = Scene::new();
     for place in ["oci:nowhere:x", "oci-archive:nowhere:x", "docker-archive:nowhere", "dir:nowhere"]
     {
-        scene.rcopy(&["inspect", place]).code(1).fails(&["nowhere", "No such file or directory"]);
+        scene.rcopy(&["inspect", place]).code(1).fails(&["nowhere", "no such file or directory"]);
     }
     scene.rcopy(&["inspect", "oci:image:other"]).code(2);
     scene.copy("oci:image:app", "oci-archive:a.tar:app").ok();

@@ -189,7 +189,8 @@ impl Bake {
         running.built(&built);
         let dialect = Dialect::spoken();
         let pushes = self.push && asked;
-        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes };
+        let tags = Vec::new();
+        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
         shown.summary(&built);
         shown.result(&built)?;
         Ok(Some(built))

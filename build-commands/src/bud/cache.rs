@@ -28,8 +28,8 @@ pub(crate) struct CacheFlags {
     /// mode=max|min, compression=, mounts= and ignore-error=.
     #[arg(long, value_name = "CACHE")]
     cache_to: Vec<String>,
-    /// Run steps again whose result is older than this: 12h, 7d
-    #[arg(long, value_name = "AGE", value_parser = flags::age)]
+    /// Run steps again whose result is older than this: 12h, 7d, 500ms
+    #[arg(long, value_name = "AGE", value_parser = age)]
     cache_ttl: Option<Duration>,
     /// Limit the size of the store: delete unused build cache, and fail if a build needs more
     /// (default: $RBUILD_STORE_LIMIT)
@@ -49,6 +49,11 @@ enum ExplainFormat {
     Json,
 }
 
+/// A span of time as everywhere, or as Go has it: `1h30m`, `0.5s`, `0`.
+fn age(text: &str) -> Result<Duration, String> {
+    flags::age(text).or_else(|refused| dockerfile::duration::parse(text).map_err(|_| refused))
+}
+
 impl CacheFlags {
     /// The part of the request.
     pub(super) fn request(&self) -> Result<CacheRequest, Failure> {
@@ -58,6 +63,12 @@ impl CacheFlags {
             ..CacheRequest::default()
         };
         caches(request, &self.cache_from, &self.cache_to)
+    }
+
+    /// Whether a cache is named: one of elsewhere, or how old results may be.
+    pub(super) fn is_named(&self) -> bool {
+        let elsewhere = !self.cache_from.is_empty() || !self.cache_to.is_empty();
+        elsewhere || self.cache_ttl.is_some() || self.fail_if_not_cached
     }
 
     /// The bound of the store, if one is given here.

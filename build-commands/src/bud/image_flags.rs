@@ -71,6 +71,7 @@ pub(crate) struct ImageFlags {
     ///
     /// The default is gzip, when the image leaves the store.
     #[arg(long, value_enum)]
+    #[arg(alias = "compression-format")]
     compression: Option<CompressionName>,
     /// Use this compression level of the algorithm
     #[arg(long, value_name = "LEVEL")]
@@ -185,6 +186,23 @@ impl ImageFlags {
             value: None,
         };
         request.image.annotations.extend(self.unsetannotation.iter().map(unset));
+    }
+
+    /// Whether each step makes a layer; `usual` is what is done where no flag says.
+    pub(super) fn layered(&self, usual: bool) -> bool {
+        self.layers.unwrap_or(usual)
+    }
+
+    /// Leaves layers plain where the image goes into files, as buildah does if no flag says how to
+    /// compress them.
+    pub(super) fn write_plainly(&self, request: &mut Request, tags: &[String], dialect: Dialect) {
+        let asked = self.compression.is_some() || self.compression_level.is_some();
+        let files = ["dir:", "oci:", "oci-archive:"];
+        let to_files = |tag: &String| files.iter().any(|transport| tag.starts_with(transport));
+        if dialect.keeps_files_plain() && !asked && tags.iter().any(to_files) {
+            request.compression.encoding = Encoding::Plain;
+            request.defer = false;
+        }
     }
 
     fn squash(&self, layers: bool) -> Squash {

@@ -81,7 +81,7 @@ pub struct Bud {
     #[arg(long, value_name = "FILE")]
     iidfile: Option<PathBuf>,
     /// Write the image id without `sha256:` to a file
-    #[arg(long, value_name = "FILE")]
+    #[arg(long, alias = "raw-iidfile", value_name = "FILE")]
     iidfile_raw: Option<PathBuf>,
     /// Add the images to this manifest list; create it if missing
     #[arg(long, value_name = "NAME")]
@@ -101,8 +101,8 @@ pub struct Bud {
     /// Write the result: type=oci|docker|tar|local,dest=PATH, or a directory; repeatable
     #[arg(short, long, value_name = "type=…,dest=…")]
     output: Vec<String>,
-    /// Run at most this many steps at once (default: one per CPU)
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u16).range(1..))]
+    /// Run at most this many steps at once; 0 is one per CPU (default)
+    #[arg(long, value_name = "NUMBER")]
     jobs: Option<u16>,
     /// Print the resource usage of the build
     #[arg(long)]
@@ -153,13 +153,28 @@ impl Bud {
     ///
     /// # Errors
     /// Wrong flags, wrong Dockerfiles, failing commands.
-    pub fn run(self, app: &App) -> Result<u8, Failure> {
+    pub fn run(mut self, app: &App) -> Result<u8, Failure> {
+        self.take_file();
         let file = self.file.first().map(String::as_str);
         let target = self.target.as_deref();
         let mut running = RunningBuild::begin(&self.context, file, target, SystemTime::now());
         let done = self.recorded(app, &mut running);
         builds::keep(app, running, &done);
         done
+    }
+
+    /// A context that is a file is a Dockerfile in its directory, as buildah has it.
+    fn take_file(&mut self) {
+        let path = Path::new(&self.context);
+        let directory = match path.parent() {
+            Some(parent) if parent.as_os_str().is_empty() => Path::new("."),
+            Some(parent) => parent,
+            None => return,
+        };
+        if self.compat.dialect() == Dialect::Buildah && self.file.is_empty() && path.is_file() {
+            self.file = vec![self.context.clone()];
+            self.context = directory.display().to_string();
+        }
     }
 
     fn recorded(mut self, app: &App, running: &mut RunningBuild) -> Result<u8, Failure> {
@@ -198,8 +213,8 @@ impl Bud {
         self.write_files(&built)?;
         self.supply.record(&built)?;
         let (progress, dialect) = (self.progress, self.compat.dialect());
-        let pushes = self.push;
-        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes };
+        let (pushes, tags) = (self.push, self.tag);
+        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
         shown.summary(&built);
         if self.log_rusage || self.rusage_logfile.is_some() {
             log::rusage(self.rusage_logfile.as_deref(), start)?;
@@ -253,6 +268,26 @@ impl Bud {
     }
 }
 
+/// Where a build failed and why, in the words of buildah, which scripts look for.
+fn at_step(error: &builder::Error) -> String {
+    let (instruction, reason) = match error {
+        builder::Error::Command { file, diagnostic, code, .. } => {
+            let text = file.text.get(diagnostic.span.start..diagnostic.span.end).unwrap_or_default();
+            let text = text.split_whitespace().filter(|word| *word != "\\");
+            (text.collect::<Vec<_>>().join(" "), format!("exit status {code}"))
+        }
+        builder::Error::Step { instruction, source, .. } => {
+            let reason = match source.downcast_ref() {
+                Some(builder::Error::Missing { .. }) => "no such file or directory".to_owned(),
+                _ => task::chain(source).pop().unwrap_or_default(),
+            };
+            (instruction.clone(), reason)
+        }
+        other => (String::new(), other.to_string()),
+    };
+    format!("building at STEP {instruction:?}: {reason}")
+}
+
 /// Shows the place in the Dockerfile above the error.
 fn failure(error: builder::Error) -> Failure {
     let excerpt = match &error {
@@ -263,7 +298,11 @@ fn failure(error: builder::Error) -> Failure {
         }
         builder::Error::Step { file, diagnostic, .. }
         | builder::Error::Command { file, diagnostic, .. } => {
-            Some(dockerfile::render(&file.text, &file.name, diagnostic))
+            let rendered = dockerfile::render(&file.text, &file.name, diagnostic);
+            Some(match Dialect::spoken().numbers_steps() {
+                true => format!("{}\n{}", rendered.trim_end(), at_step(&error)),
+                false => rendered,
+            })
         }
         _ => None,
     };

@@ -236,16 +236,21 @@ impl Bud {
         request.all_platforms = platforms.all();
         request.drop_volumes = compat.volumes();
         request.keep = compat.load == Some(true) || manifest.is_some();
+        let layers = image.layered(request.image.squash == Squash::None);
         image.apply(&mut request, dialect)?;
+        image.write_plainly(&mut request, tag, dialect);
         deliver(&mut request, outputs(tag, output, &call)?, *push)?;
         image.unset(&mut request);
         // Compress now if the digest of the manifest is needed.
         request.defer &= metadata_file.is_none() && manifest.is_none();
-        (request.no_cache, request.no_cache_filter) = (*no_cache, no_cache_filter.clone());
+        let again = dialect.runs_again(layers, cache.is_named());
+        (request.no_cache, request.no_cache_filter) = (*no_cache || again, no_cache_filter.clone());
         pull.apply(&mut request)?;
         request.run.stdin = allow.stdin(self.reads_stdin(context, file))?;
         request.allow = allow.allow()?;
-        request.jobs = jobs.map_or(request.jobs, usize::from);
+        // Buildah asks for no entitlement.
+        request.allow.host_network |= dialect.grants_host_network();
+        request.jobs = jobs.filter(|jobs| *jobs > 0).map_or(request.jobs, usize::from);
         request.cache = cache.request()?;
         supply.attest(&mut request.attest)?;
         request = completed(request)?;

@@ -95,6 +95,19 @@ impl Means {
     }
 }
 
+/// What was made, in the form of buildah. `tags` are the names as they were given.
+fn committed(built: &Built, tags: &[String]) {
+    let Some(id) = built.id else { return };
+    match tags.first() {
+        Some(name) => eprintln!("COMMIT {name}"),
+        None => eprintln!("COMMIT"),
+    }
+    eprintln!("--> {}", &id.hex()[..12]);
+    for name in &built.names {
+        eprintln!("Successfully tagged {name}");
+    }
+}
+
 /// How the end of a build is shown.
 pub(crate) struct Shown {
     pub(crate) start: Instant,
@@ -107,6 +120,8 @@ pub(crate) struct Shown {
     pub(crate) prints_id: bool,
     /// Whether the image is pushed to its names.
     pub(crate) pushes: bool,
+    /// The names that the image was asked to have.
+    pub(crate) tags: Vec<String>,
 }
 
 impl Shown {
@@ -121,6 +136,9 @@ impl Shown {
         }
         if self.progress == Progress::Rawjson {
             return;
+        }
+        if Dialect::spoken().numbers_steps() && self.progress == Progress::Auto {
+            return committed(built, &self.tags);
         }
         let ran = built.steps - built.cached;
         let took = progress::duration(self.start.elapsed());

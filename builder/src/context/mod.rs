@@ -25,7 +25,7 @@ use crate::error::During;
 use crate::input::{Input, InputKind};
 use crate::inputs::Inputs;
 use crate::traffic;
-use crate::{Context, DockerfileAt, Env, Error, Request, Result, SourceFile, TimeOf};
+use crate::{Context, Dialect, DockerfileAt, Env, Error, Request, Result, SourceFile, TimeOf};
 use digests::Digests;
 use fetched::Fetched;
 use git::{GitUrl, Surroundings};
@@ -120,6 +120,7 @@ pub(crate) struct Contexts {
     named: BTreeMap<String, Context>,
     now: std::time::SystemTime,
     keep_git_dir: bool,
+    dialect: Dialect,
     /// What git works with.
     pub(crate) git: Surroundings,
     /// `Authorization` headers for downloads by host.
@@ -177,6 +178,7 @@ impl Contexts {
             ignore: Mutex::new(request.ignore.clone()),
             named: request.contexts.clone(),
             now: (env.clock)(),
+            dialect: request.dialect,
             keep_git_dir: keep.is_some_and(|text| matches!(text.as_str(), "1" | "true")),
             git: authorization::git(request)?,
             authorization: authorization::http(request)?,
@@ -204,7 +206,10 @@ impl Contexts {
                 for problem in problems {
                     task.warn(format!("{}: {problem}", file.name));
                 }
-                ignore
+                match self.dialect {
+                    Dialect::BuildKit => ignore,
+                    Dialect::Buildah => ignore.entering_literally(),
+                }
             });
             Ok(Tree { ignore, ignore_file, ..Tree::of_fetched(fetched, called(name))? })
         })

@@ -253,7 +253,7 @@ fn checksum(op: &CopyOp, word: &Word) -> Result<(), Diagnostic> {
             Ok(_) => refuse("a commit is written in lower case"),
             Err(reason) => refuse(&reason),
         },
-        _ => refuse("--checksum needs exactly one URL"),
+        _ => refuse("the --checksum flag is not supported for local sources, nor for several"),
     }
 }
 

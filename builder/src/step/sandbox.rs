@@ -214,6 +214,10 @@ fn start(
     wanted.process.working_dir = Some(op.working_dir.clone());
     wanted.network.hostname = Some(with.request.run.hostname().to_owned());
     wanted.network.mode = Some(network::mode(op));
+    if wanted.network.mode == Some(runtime::Network::Host) {
+        // Those of the build are for networks of commands' own.
+        wanted.isolation.sysctls.retain(|name, _| !name.starts_with("net."));
+    }
     wanted.files.mounts.clone_from(&mounts.list);
     wanted.isolation.user_namespace = with.env.user_namespace;
     devices::give(op, &mut wanted.isolation)?;

@@ -195,7 +195,10 @@ fn annotations(
         say("base.name", state.image.clone());
         say("base.digest", base.descriptor().digest.to_string());
     }
-    all.retain(|key, _| !wish.unset_annotations.contains(key));
+    let unset = |key: &String| {
+        wish.unset_annotations.contains(key) || state.unset_annotations.contains(key)
+    };
+    all.retain(|key, _| !unset(key));
     all.extend(wish.annotations.clone());
     all
 }

@@ -174,6 +174,8 @@ impl ConfigChanges {
     fn about(&self, state: &mut State) -> Result<(), ConfigError> {
         edits::pairs(&mut state.annotations, &self.annotation).map_err(of("annotation"))?;
         state.annotations.retain(|key, _| !self.unsetannotation.contains(key));
+        state.unset_annotations.retain(|key| !state.annotations.contains_key(key));
+        state.unset_annotations.extend(self.unsetannotation.iter().cloned());
         replace(&mut state.created_by, self.created_by.as_ref());
         replace(&mut state.history_comment, self.history_comment.as_ref());
         replace(&mut state.comment, self.comment.as_ref());
@@ -225,7 +227,11 @@ impl ConfigChanges {
                     std::iter::once("CMD".to_owned()).chain(rest).collect()
                 }
                 ("CMD-SHELL", rest) => vec!["CMD-SHELL".to_owned(), rest.to_owned()],
-                _ => vec!["CMD-SHELL".to_owned(), text.clone()],
+                _ => {
+                    // A shell would not understand it either.
+                    edits::words(text).map_err(of("healthcheck"))?;
+                    vec!["CMD-SHELL".to_owned(), text.clone()]
+                }
             };
         }
         let nanos = |time: Duration| u64::try_from(time.as_nanos()).unwrap_or(u64::MAX);
@@ -265,7 +271,7 @@ impl ConfigChanges {
             one("ENTRYPOINT", &self.entrypoint),
             one("CMD", &self.cmd),
             many("VOLUME", &self.volume),
-            one("HEALTHCHECK", &self.healthcheck),
+            self.noted_check().map(nop).into_iter().collect(),
             many("LABEL", &self.label),
             one("WORKDIR", &self.workingdir),
             many("ONBUILD", &self.onbuild),
@@ -273,6 +279,26 @@ impl ConfigChanges {
         for entry in entries.into_iter().flatten() {
             working.note(entry, env);
         }
+    }
+}
+
+impl ConfigChanges {
+    /// The check with its options, as an instruction of a Dockerfile.
+    fn noted_check(&self) -> Option<String> {
+        let check = self.healthcheck.as_ref()?;
+        let time = |name: &str, time: Option<Duration>| {
+            let nanoseconds = time.map(|time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX));
+            nanoseconds.map(|n| format!("--{name}={} ", format::go_span(n))).unwrap_or_default()
+        };
+        let retries = self.healthcheck_retries.map(|n| format!("--retries={n} "));
+        Some(format!(
+            "HEALTHCHECK {}{}{}{}{}{check}",
+            time("interval", self.healthcheck_interval),
+            retries.unwrap_or_default(),
+            time("start-period", self.healthcheck_start_period),
+            time("start-interval", self.healthcheck_start_interval),
+            time("timeout", self.healthcheck_timeout),
+        ))
     }
 }
 

@@ -238,7 +238,7 @@ pub(super) async fn tree(
                 for problem in problems {
                     task.warn(format!("{}: {problem}", file.name));
                 }
-                ignore
+                ignore.entering_literally()
             });
             Ok(Tree { ignore, ..foreign(root, path.display().to_string()) })
         }

@@ -59,6 +59,9 @@ pub struct State {
     pub config: Config,
     /// Annotations of the manifest.
     pub annotations: BTreeMap<String, String>,
+    /// Annotations that the image must not get although they come by themselves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub unset_annotations: Vec<String>,
     /// What was done, for the history: entries without a layer, oldest first.
     pub history: Vec<History>,
     /// The command in the history of the layer (`--created-by`).
@@ -105,6 +108,8 @@ pub struct BeginOptions {
     pub name: Option<String>,
     /// What follows the image in that name; `working-container` if it is not given.
     pub suffix: Option<String>,
+    /// What the image of an archive or a directory is called, if that does not come from its path.
+    pub called: Called,
     /// What it is for.
     pub platform: Platform,
     /// When to pull the image.
@@ -113,6 +118,18 @@ pub struct BeginOptions {
     pub docker: bool,
     /// See [`State::spec`].
     pub spec: ContainerSpec,
+}
+
+/// What an image that is in no registry is called.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Called {
+    /// As its path says.
+    #[default]
+    ByPath,
+    /// By the name it has in its archive: a full reference, under which the store keeps it, too.
+    Image(String),
+    /// Not at all: containers are called after the transport.
+    Transport(String),
 }
 
 /// Makes a working container.
@@ -132,12 +149,30 @@ pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Worki
         let base = base(&wish.image, &wish.platform, wish.pull, env, &task).await?;
         snapshot = images::unpack(env, &base, &task).await?;
         images::fetch(env, &base, &task).await?;
-        keep(&env.store, &base.image)?;
+        let name = match &wish.called {
+            Called::Image(name) => Some(name.as_str()),
+            _ => None,
+        };
+        crate::pulled::keep(&env.store, &base, name)?;
         wish.image.clone_into(&mut state.image);
-        if let Some(name) = base.name() {
-            name.clone_into(&mut state.image);
+        match base.name() {
+            Some(name) => name.clone_into(&mut state.image),
+            None if base.elsewhere().is_none() => {
+                if let Some(name) = name_in(&env.store, base.image.descriptor())? {
+                    state.image = name;
+                }
+            }
+            None => {}
         }
-        word = format!("{}-{word}", called(&state.image));
+        let first = match &wish.called {
+            Called::ByPath => called(&state.image),
+            Called::Image(name) => {
+                name.clone_into(&mut state.image);
+                called(name)
+            }
+            Called::Transport(transport) => transport.clone(),
+        };
+        word = format!("{first}-{word}");
         state.config = (**base.image.config()).clone();
         state.annotations.clone_from(&base.image.manifest().annotations);
         image = Some(base.image);
@@ -188,16 +223,11 @@ async fn base(
     images::resolve(&request, env, &inputs, &key, task).await
 }
 
-/// Sees to it that the documents of an image whose layers are here are here too.
-fn keep(store: &Store, image: &Image) -> Result<()> {
-    let action = "keeping the image";
-    let digest = image.descriptor().digest;
-    if store.find(&digest.to_string()).during(action)?.is_some() {
-        return Ok(());
-    }
-    store.insert(image.config().bytes()).during(action)?;
-    store.insert(image.manifest().bytes()).during(action)?;
-    store.publish_untagged(image.descriptor()).during(action)
+/// The first name that an image found by its id has in the store.
+fn name_in(store: &Store, image: &image::Descriptor) -> Result<Option<String>> {
+    let published = store.published().during("reading the names of images")?;
+    let mut named = published.into_iter().filter(|root| root.descriptor.digest == image.digest);
+    Ok(named.find_map(|root| root.names.into_iter().next()))
 }
 
 /// What containers made from an image are called: the last part of its name.

@@ -15,7 +15,7 @@ mod top;
 use app::{App, quiet_task};
 use builder::working::Working;
 use containers::{Container, ContainerFilter, Containers};
-use options::{Failure, flags};
+use options::{Dialect, Failure, flags};
 use task::Kind;
 
 pub use self::choice::latest;
@@ -51,7 +51,7 @@ pub(crate) fn require(app: &App, name: &str) -> Result<Container, Failure> {
 
 /// There is no such container.
 pub fn missing(name: &str) -> Failure {
-    Failure::new(Kind::NotFound, format!("there is no container {name:?}"))
+    Failure::new(Kind::NotFound, Dialect::spoken().no_container("container", name))
         .hint("`rbuild ps --all` lists the containers")
 }
 

@@ -2,11 +2,13 @@
 
 use std::path::PathBuf;
 
+use app::place::own_name_of;
 use app::{App, Runnable, observed};
 use builder::Pull;
-use builder::working::{self, BeginOptions};
+use builder::working::{self, BeginOptions, Called};
 use clap::Args;
-use options::Failure;
+use options::place::location;
+use options::{Dialect, Failure};
 use options::buildah::is_docker;
 use options::container::{SharedFlags, refuse_networks, refuse_volumes};
 use options::ends::RetryFlags;
@@ -83,13 +85,28 @@ pub struct From {
     image: String,
 }
 
+/// What the image of an archive or a directory is called: as `pull` calls it.
+fn called(app: &App, image: &str) -> Result<Called, Failure> {
+    let transports = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
+    let elsewhere = transports.iter().any(|transport| image.starts_with(transport));
+    if !elsewhere || !Dialect::spoken().names_by_content() {
+        return Ok(Called::ByPath);
+    }
+    Ok(match own_name_of(app, &location(image, "")?)? {
+        Some(name) => Called::Image(name),
+        None => Called::Transport(image.split(':').next().unwrap_or_default().to_owned()),
+    })
+}
+
 impl Runnable for From {
     fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
         let spec = self.settings.isolated()?;
         refuse_volumes(&spec)?;
         refuse_networks(&spec)?;
+        let called = called(app, &self.image)?;
         let wish = BeginOptions {
+            called,
             image: self.image,
             id: task::random_id(),
             name: self.name,

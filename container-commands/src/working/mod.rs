@@ -11,7 +11,7 @@ mod settings;
 mod unshare;
 
 use builder::working::Working;
-use options::Failure;
+use options::{Dialect, Failure};
 use store::Store;
 use task::{Kind, Task};
 
@@ -30,7 +30,8 @@ pub use self::unshare::Unshare;
 /// There is none.
 pub(crate) fn require(store: &Store, name: &str) -> Result<Working, Failure> {
     Working::find(store, name)?.ok_or_else(|| {
-        Failure::new(Kind::NotFound, format!("there is no working container {name:?}"))
+        let what = Dialect::spoken().no_container("working container", name);
+        Failure::new(Kind::NotFound, what)
             .hint("`rbuild containers` lists the working containers; `rbuild from IMAGE` makes one")
     })
 }

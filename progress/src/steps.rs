@@ -1,0 +1,276 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::io::Write;
+use std::sync::{Mutex, PoisonError};
+
+use task::{Event, Observer, Outcome, TaskId};
+
+use super::text::{Lines, clean, on_one_line, whole};
+
+/// Progress as lines in the form of buildah, which scripts read: `STEP 2/3: RUN make`, what the
+/// command prints as it is, `--> Using cache`; of copies `Getting image source signatures`, `Copying
+/// blob` and what else there is. Lines of steps that run side by side do not mix: those of a later
+/// step wait until the earlier one is over.
+pub struct Steps(Mutex<Log>);
+
+struct Log {
+    out: Box<dyn Write + Send>,
+    tasks: BTreeMap<TaskId, Followed>,
+    /// The steps that have said something and are not over, oldest first, with what waits.
+    open: VecDeque<(TaskId, Vec<String>)>,
+    /// Whether the copy under way was told of.
+    copying: bool,
+}
+
+struct Followed {
+    what: What,
+    name: String,
+    lines: Lines,
+    said: bool,
+}
+
+/// What a task is to buildah.
+enum What {
+    Step,
+    Pull,
+    Blob,
+    Config,
+    Manifest,
+    List,
+    /// Nothing that it would say a word about.
+    Other,
+}
+
+impl What {
+    /// By the name of a task.
+    fn of(name: &str) -> What {
+        if let Some((_, instruction)) = name.strip_prefix('[').and_then(|name| name.split_once("] ")) {
+            let part = matches!(instruction, "layer" | "linked");
+            return if part { What::Other } else { What::Step };
+        }
+        let object = |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
+        match () {
+            () if name.starts_with("pulling docker://") => What::Pull,
+            () if object("layer") || object("blob") => What::Blob,
+            () if object("config") => What::Config,
+            () if object("manifest") => What::Manifest,
+            () if object("index") => What::List,
+            () => What::Other,
+        }
+    }
+}
+
+impl Steps {
+    /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
+    pub fn new(out: impl Write + Send + 'static) -> Self {
+        Steps(Mutex::new(Log {
+            out: Box::new(out),
+            tasks: BTreeMap::new(),
+            open: VecDeque::new(),
+            copying: false,
+        }))
+    }
+}
+
+/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; a stage without a name is not told.
+fn heading(name: &str) -> String {
+    let inside = name.strip_prefix('[').and_then(|name| name.split_once("] "));
+    let Some((place, instruction)) = inside else { return name.to_owned() };
+    let number = place.rsplit(' ').next().unwrap_or(place);
+    let numbered = |word: &str| word.strip_prefix("stage-").is_some_and(|n| n.parse::<u32>().is_ok());
+    let stage = place.split(' ').filter(|word| *word != number && !numbered(word));
+    match stage.collect::<Vec<_>>().join(" ").as_str() {
+        "" => format!("STEP {number}: {instruction}"),
+        stage => format!("[{stage}] STEP {number}: {instruction}"),
+    }
+}
+
+impl Log {
+    fn write(&mut self, line: &str) {
+        // In one piece, so that lines of several writers do not mix.
+        let _ = self.out.write_all(format!("{line}\n").as_bytes());
+    }
+
+    /// A line of a step, under its heading. It waits while an earlier step is not over.
+    fn say(&mut self, id: TaskId, line: String) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let mut lines = Vec::new();
+        if !std::mem::replace(&mut task.said, true) {
+            lines.push(heading(&task.name));
+            self.open.push_back((id, Vec::new()));
+        }
+        lines.extend((!line.is_empty()).then_some(line));
+        let first = self.open.front().is_some_and(|(first, _)| *first == id);
+        if first {
+            lines.iter().for_each(|line| self.write(line));
+        } else if let Some((_, held)) = self.open.iter_mut().find(|(other, _)| *other == id) {
+            held.append(&mut lines);
+        }
+    }
+
+    /// The step is over: what waited for it is shown.
+    fn close(&mut self, id: TaskId) {
+        let Some(at) = self.open.iter().position(|(open, _)| *open == id) else { return };
+        if at > 0 {
+            // It stays until its lines are shown.
+            return;
+        }
+        self.open.pop_front();
+        while let Some((next, held)) = self.open.front_mut() {
+            let (next, held) = (*next, std::mem::take(held));
+            held.iter().for_each(|line| self.write(line));
+            if self.tasks.contains_key(&next) {
+                break;
+            }
+            self.open.pop_front();
+        }
+    }
+
+    /// Says once of each copy that it begins.
+    fn copy(&mut self) {
+        if !std::mem::replace(&mut self.copying, true) {
+            self.write("Getting image source signatures");
+        }
+    }
+
+    fn started(&mut self, id: TaskId, name: &str) {
+        let (name, what) = (clean(&on_one_line(name), 400), What::of(name));
+        if matches!(what, What::Pull) {
+            let image = name.trim_start_matches("pulling docker://");
+            let image = image.split('@').next().unwrap_or(image);
+            self.write(&format!("Trying to pull {image}..."));
+            self.copying = false;
+            self.copy();
+        }
+        self.tasks.insert(id, Followed { what, name, lines: Lines::default(), said: false });
+    }
+
+    fn output(&mut self, id: TaskId, bytes: &[u8]) {
+        let lines = self.tasks.get_mut(&id).map(|task| task.lines.feed(bytes)).unwrap_or_default();
+        for line in lines {
+            self.say(id, whole(&line));
+        }
+    }
+
+    fn finished(&mut self, id: TaskId, outcome: Outcome) {
+        let Some(task) = self.tasks.get_mut(&id) else { return };
+        let rest = task.lines.rest();
+        let digest = task.name.split_whitespace().nth(1).unwrap_or_default().to_owned();
+        let ended = matches!(outcome, Outcome::Done | Outcome::Reused);
+        let begins = task.name.contains("] FROM ");
+        match task.what {
+            What::Step if ended || task.said || rest.is_some() => {
+                let cached = outcome == Outcome::Reused && !begins;
+                let last = if cached { "--> Using cache".to_owned() } else { String::new() };
+                self.say(id, rest.map_or(last, |rest| whole(&rest)));
+            }
+            What::Blob if ended => {
+                self.copy();
+                let skipped = if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
+                self.write(&format!("Copying blob {digest}{skipped}"));
+            }
+            What::Config if ended => {
+                self.copy();
+                self.write(&format!("Copying config {digest}"));
+            }
+            What::Manifest if ended => {
+                self.write("Writing manifest to image destination");
+                self.copying = false;
+            }
+            What::List if ended => self.write("Writing manifest list to image destination"),
+            _ => {}
+        }
+        self.tasks.remove(&id);
+        self.close(id);
+    }
+}
+
+impl Observer for Steps {
+    fn event(&self, event: Event) {
+        let mut log = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Started { id, name, .. } => log.started(id, &name),
+            Event::Output { id, bytes } => log.output(id, &bytes),
+            Event::Warned { message, .. } => log.write(&format!("warning: {}", whole(&message))),
+            Event::Finished { id, outcome } => log.finished(id, outcome),
+            Event::Began { .. } | Event::Noted { .. } => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use task::Task;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Kept(Arc<Mutex<Vec<u8>>>);
+
+    impl Write for Kept {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    fn told(work: impl FnOnce(&Task)) -> String {
+        let kept = Kept::default();
+        let task = Task::root("build", Arc::new(Steps::new(kept.clone())));
+        work(&task);
+        task.done();
+        String::from_utf8(kept.0.lock().unwrap().clone()).unwrap()
+    }
+
+    #[test]
+    fn steps_side_by_side_do_not_mix() {
+        let text = told(|task| {
+            let (a, b) = (task.child("[1/2] RUN a"), task.child("[other 1/1] RUN b"));
+            a.output(b"one\ntw");
+            b.output(b"three\n");
+            b.done();
+            a.output(b"o\n");
+            task.child("[2/2] layer").done();
+            a.done();
+            task.child("[linux/arm64 stage-1 2/2] COPY x /").reused();
+        });
+        let lines = "STEP 1/2: RUN a\none\ntwo\n[other] STEP 1/1: RUN b\nthree\n[linux/arm64] STEP 2/2: COPY x /\n\
+                     --> Using cache\n";
+        assert_eq!(text, lines);
+    }
+
+    #[test]
+    fn copies_are_told_as_scripts_expect() {
+        let text = told(|task| {
+            let pull = task.child("pulling docker://docker.io/library/busybox:latest@sha256:1");
+            pull.child("layer sha256:2").done();
+            pull.child("layer sha256:3").reused();
+            pull.child("config sha256:4").done();
+            pull.child("manifest sha256:5").done();
+            pull.done();
+            task.child("layer").done();
+            task.child("layer sha256:6").done();
+        });
+        let lines = "Trying to pull docker.io/library/busybox:latest...\nGetting image source signatures\n\
+                     Copying blob sha256:2\nCopying blob sha256:3 skipped: already exists\n\
+                     Copying config sha256:4\nWriting manifest to image destination\n\
+                     Getting image source signatures\nCopying blob sha256:6\n";
+        assert_eq!(text, lines);
+    }
+
+    #[test]
+    fn a_step_that_failed_shows_what_it_printed() {
+        let text = told(|task| {
+            let step = task.child("[2/2] RUN false");
+            step.output(b"why");
+            drop(step);
+            drop(task.child("[2/3] RUN never"));
+        });
+        assert_eq!(text, "STEP 2/2: RUN false\nwhy\n");
+    }
+}
