@@ -253,10 +253,10 @@ pub(crate) fn run(
         return Ok(Err(failure));
     }
     globals.log_default(options::buildah::log_level());
-    if let Command::Pull(pull) = &mut command {
-        if let Err(failure) = pull.take_policy(&mut globals.policy) {
-            return Ok(Err(failure));
-        }
+    if let Command::Pull(pull) = &mut command
+        && let Err(failure) = pull.take_policy(&mut globals.policy)
+    {
+        return Ok(Err(failure));
     }
     #[cfg(feature = "registry")]
     if matches!(command, Command::Registry(_)) {

@@ -122,6 +122,12 @@ fn span(
     Some(text(format!("{SPAN}{nanoseconds}")))
 }
 
+/// The nanoseconds of a [`span`].
+fn nanoseconds(value: &gotmpl::Value) -> Option<i64> {
+    let gotmpl::Value::String(text) = value else { return None };
+    text.strip_prefix(SPAN)?.parse().ok()
+}
+
 /// The text with spans of time as Go prints them.
 fn with_spans(text: &str) -> String {
     let mut parts = text.split(SPAN);
@@ -168,6 +174,10 @@ fn printf(args: &[gotmpl::Value]) -> Result<gotmpl::Value, gotmpl::TemplateError
         let composite = values
             .get(at)
             .is_some_and(|value| matches!(value, gotmpl::Value::List(_) | gotmpl::Value::Map(_)));
+        let span = values.get(at).and_then(nanoseconds).filter(|_| ends && c == 'd');
+        if let Some(span) = span {
+            values[at] = gotmpl::Value::Int(span);
+        }
         if ends && c == 'q' && composite {
             values[at] = text(quoted(&values[at]));
             changed.push('s');
@@ -284,9 +294,9 @@ fn from_template(value: Option<&gotmpl::Value>) -> Value {
         Some(gotmpl::Value::String(value)) if &**value == EMPTY_STRUCT => {
             Value::Object(serde_json::Map::new())
         }
-        Some(gotmpl::Value::String(value)) => match value.strip_prefix(SPAN) {
-            Some(nanoseconds) => nanoseconds.parse::<i64>().unwrap_or_default().into(),
-            None => value.to_string().into(),
+        Some(value @ gotmpl::Value::String(content)) => match nanoseconds(value) {
+            Some(span) => span.into(),
+            None => content.to_string().into(),
         },
         Some(gotmpl::Value::List(items)) => {
             items.iter().map(|item| from_template(Some(item))).collect()

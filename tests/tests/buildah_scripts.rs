@@ -201,7 +201,9 @@ fn spans_of_time_and_histories_are_those_of_go() {
     };
     let interval = "{{.Docker.Config.Healthcheck.Interval}}";
     assert_eq!(shown("checked", interval), "1m30s");
-    assert_eq!(shown("checked", &interval.replace("{{", "{{json ")), "90000000000");
+    for form in ["{{json ", "{{printf \"%d\" "] {
+        assert_eq!(shown("checked", &interval.replace("{{", form)), "90000000000", "{form}");
+    }
     let steps = shown("checked", "{{range .Docker.History}}{{println .CreatedBy}}{{end}}");
     assert!(steps.contains("HEALTHCHECK --interval=1m30s --retries=7 /bin/check it"), "{steps}");
     assert_eq!(shown("short", "{{.Docker.History}}"), "[]");

@@ -155,7 +155,7 @@ impl ImageFlags {
             inherit: Inherit {
                 labels: self.inherit_labels,
                 annotations: self.inherit_annotations.unwrap_or(dialect.names_base()),
-                names_base: dialect.names_base(),
+                names_base: dialect.names_base() && self.inherit_annotations != Some(false),
                 created: self.created_annotation.unwrap_or(dialect.names_base()),
             },
             force_compression: self.force_compression,
