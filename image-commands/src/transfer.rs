@@ -77,7 +77,7 @@ impl Runnable for Pull {
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::own_name_of(app, from)?;
                 // A copy to the store needs a name; it is taken away again.
-                let called = name.clone().unwrap_or_else(|| format!("localhost/nameless-{}", task::random_id()));
+                let called = name.clone().unwrap_or_else(|| format!("localhost/nameless-{}:latest", task::random_id()));
                 let root = observed(&format!("pull {text}"), progress, |task| {
                     let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());
@@ -200,12 +200,6 @@ pub struct Push {
     /// Remove the image from the store after the push
     #[arg(long)]
     rm: bool,
-    /// Not supported
-    #[arg(long, hide = true, value_name = "KEY")]
-    encryption_key: Vec<String>,
-    /// Not supported
-    #[arg(long, hide = true, value_name = "N", allow_negative_numbers = true)]
-    encrypt_layer: Vec<i64>,
     #[command(flatten)]
     compress: PushCompression,
     /// Print nothing
@@ -235,9 +229,6 @@ impl Runnable for Push {
                 return Err(Failure::usage("an image without a name needs a destination"));
             }
         };
-        if !self.encryption_key.is_empty() || !self.encrypt_layer.is_empty() {
-            return Err(Failure::usage("--encryption-key is not supported: layers are not encrypted"));
-        }
         let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &app.conf, &to)?;
         let guard = self.secrets.guard(app)?;
         let options = CopyOptions {

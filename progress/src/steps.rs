@@ -10,9 +10,9 @@ use super::text::{Lines, clean, on_one_line, whole};
 /// command prints as it is, `--> Using cache`; of copies `Getting image source signatures`, `Copying
 /// blob` and what else there is. Lines of steps that run side by side do not mix: those of a later
 /// step wait until the earlier one is over.
-pub struct Steps(Mutex<Log>);
+pub struct Steps(Mutex<StepLog>);
 
-struct Log {
+struct StepLog {
     out: Box<dyn Write + Send>,
     tasks: BTreeMap<TaskId, Followed>,
     /// The steps that have said something and are not over, oldest first, with what waits.
@@ -62,7 +62,7 @@ impl What {
 impl Steps {
     /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
     pub fn new(out: impl Write + Send + 'static) -> Self {
-        Steps(Mutex::new(Log {
+        Steps(Mutex::new(StepLog {
             out: Box::new(out),
             tasks: BTreeMap::new(),
             open: VecDeque::new(),
@@ -84,7 +84,7 @@ fn heading(name: &str) -> String {
     }
 }
 
-impl Log {
+impl StepLog {
     fn write(&mut self, line: &str) {
         // In one piece, so that lines of several writers do not mix.
         let _ = self.out.write_all(format!("{line}\n").as_bytes());
