@@ -30,7 +30,9 @@ use crate::plan::{ImageKey, Op, Plan, Resolved};
 use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
-use crate::{Dialect,     Built, BuiltImage, Env, Error, Output, Request, Result, SourceFile, every, metadata, output,
+use crate::{
+    Built, BuiltImage, Dialect, Env, Error, Output, Request, Result, SourceFile, every, metadata,
+    output,
 };
 
 /// Builds what the request asks for.

@@ -126,7 +126,9 @@ impl Ignore {
         match decided {
             None => true,
             Some(index) if self.rules[index].exception => true,
-            Some(_) if self.literal => self.rules.iter().any(|rule| rule.exception && rule.names(path)),
+            Some(_) if self.literal => {
+                self.rules.iter().any(|rule| rule.exception && rule.names(path))
+            }
             Some(index) => {
                 let later = &self.rules[index + 1..];
                 later.iter().any(|rule| rule.exception && rule.matcher.reaches_below(path))

@@ -20,7 +20,7 @@ mod template;
 mod text;
 
 pub use error::Error;
-pub use table::{headed, table};
 pub use span::go_span;
+pub use table::{headed, table};
 pub use template::{lines, name_fields, template};
 pub use text::{ago, visible};

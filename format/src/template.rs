@@ -65,8 +65,9 @@ pub fn template(template: &str, value: &Value) -> Result<String, Error> {
             .execute_to_string(&to_template(value))
     };
     // What is null prints as nothing; what is not there is an error.
-    let rendered = render()
-        .map(|text| with_spans(&without_go_names(text).replace("<no value>", "").replace(EMPTY_STRUCT, "{}")));
+    let rendered = render().map(|text| {
+        with_spans(&without_go_names(text).replace("<no value>", "").replace(EMPTY_STRUCT, "{}"))
+    });
     rendered.map_err(|error| Error { template: template.clone(), reason: error.to_string() })
 }
 

@@ -77,7 +77,9 @@ impl Runnable for Pull {
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::own_name_of(app, from)?;
                 // A copy to the store needs a name; it is taken away again.
-                let called = name.clone().unwrap_or_else(|| format!("localhost/nameless-{}:latest", task::random_id()));
+                let called = name
+                    .clone()
+                    .unwrap_or_else(|| format!("localhost/nameless-{}:latest", task::random_id()));
                 let root = observed(&format!("pull {text}"), progress, |task| {
                     let reach = self.retry.reach(self.registry.reach()?);
                     let access = Access::unpacking(app, reach, platform.clone());
@@ -112,8 +114,9 @@ impl Pull {
             Some("missing" | "ifmissing") => When::Missing,
             Some("never") => When::Never,
             Some(word) if !word.contains(['/', '.']) && !Path::new(word).exists() => {
-                return Err(Failure::usage(format!("unsupported pull policy {word:?}"))
-                    .hint("it is always, missing, newer, never, or the file of a signature policy"));
+                return Err(Failure::usage(format!("unsupported pull policy {word:?}")).hint(
+                    "it is always, missing, newer, never, or the file of a signature policy",
+                ));
             }
             _ => return Ok(()),
         };

@@ -193,10 +193,14 @@ mod tests {
 
     #[test]
     fn the_words_of_the_system_are_plain() {
-        let failure = |code: i32| Failure::io("opening a", &std::io::Error::from_raw_os_error(code));
+        let failure =
+            |code: i32| Failure::io("opening a", &std::io::Error::from_raw_os_error(code));
         assert_eq!(failure(2).messages, ["opening a", "no such file or directory"]);
         assert!(failure(2).lacks_file() && !failure(13).lacks_file());
-        assert_eq!(plain("opening /É: Is a directory (os error 21)".into()), "opening /É: is a directory");
+        assert_eq!(
+            plain("opening /É: Is a directory (os error 21)".into()),
+            "opening /É: is a directory"
+        );
         assert_eq!(plain("É (os error 1)".into()), "É");
     }
 

@@ -43,11 +43,14 @@ enum What {
 impl What {
     /// By the name of a task.
     fn of(name: &str) -> What {
-        if let Some((_, instruction)) = name.strip_prefix('[').and_then(|name| name.split_once("] ")) {
+        if let Some((_, instruction)) =
+            name.strip_prefix('[').and_then(|name| name.split_once("] "))
+        {
             let part = matches!(instruction, "layer" | "linked");
             return if part { What::Other } else { What::Step };
         }
-        let object = |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
+        let object =
+            |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
         match () {
             () if name.starts_with("pulling docker://") => What::Pull,
             () if object("layer") || object("blob") => What::Blob,
@@ -76,7 +79,8 @@ fn heading(name: &str) -> String {
     let inside = name.strip_prefix('[').and_then(|name| name.split_once("] "));
     let Some((place, instruction)) = inside else { return name.to_owned() };
     let number = place.rsplit(' ').next().unwrap_or(place);
-    let numbered = |word: &str| word.strip_prefix("stage-").is_some_and(|n| n.parse::<u32>().is_ok());
+    let numbered =
+        |word: &str| word.strip_prefix("stage-").is_some_and(|n| n.parse::<u32>().is_ok());
     let stage = place.split(' ').filter(|word| *word != number && !numbered(word));
     match stage.collect::<Vec<_>>().join(" ").as_str() {
         "" => format!("STEP {number}: {instruction}"),
@@ -165,7 +169,8 @@ impl StepLog {
             }
             What::Blob if ended => {
                 self.copy();
-                let skipped = if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
+                let skipped =
+                    if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
                 self.write(&format!("Copying blob {digest}{skipped}"));
             }
             What::Config if ended => {

@@ -37,7 +37,8 @@ fn says(ran: &Ran, words: &[&str]) {
 #[test]
 fn builds_say_their_steps_as_scripts_expect() {
     let Some(bench) = ready() else { return };
-    let text = "FROM busybox AS one\nRUN echo of-one\nFROM busybox\nCOPY --from=one /etc/passwd /p\n";
+    let text =
+        "FROM busybox AS one\nRUN echo of-one\nFROM busybox\nCOPY --from=one /etc/passwd /p\n";
     bench.write("context/Dockerfile", text);
     let line = "buildah bud --layers --skip-unused-stages=false -t short context";
     let first = bench.line(line).ok();
@@ -45,7 +46,10 @@ fn builds_say_their_steps_as_scripts_expect() {
     says(&first, &["\nSTEP 2/2: COPY --from=one", "COMMIT short\n", "--> ", "Successfully tagged"]);
     assert!(!first.stderr.contains("layer"), "{}", first.told());
     let second = bench.line(line).ok();
-    says(&second, &["\nSTEP 2/2: COPY --from=one", "--> Using cache\n", "localhost/short:latest\n"]);
+    says(
+        &second,
+        &["\nSTEP 2/2: COPY --from=one", "--> Using cache\n", "localhost/short:latest\n"],
+    );
     assert!(bench.line("docker build context").ok().stderr.contains("CACHED"));
     bench.write("context/Dockerfile", "FROM busybox\nRUN exit 3\n");
     let failed = bench.line("buildah bud context").code(3);
@@ -84,11 +88,14 @@ fn without_layers_every_step_of_buildah_runs_again() {
 #[test]
 fn what_comes_from_files_is_named_by_its_content() {
     let bench = made();
-    for to in ["docker-archive:d.tar:app:v1", "oci-archive:o.tar:app:v2", "dir:loose", "oci:nameless"] {
+    for to in
+        ["docker-archive:d.tar:app:v1", "oci-archive:o.tar:app:v2", "dir:loose", "oci:nameless"]
+    {
         bench.line(&format!("buildah push -q made {to}")).ok();
     }
     bench.line("buildah rmi -a").ok();
-    let container = |from: &str| bench.line(&format!("buildah from -q {from}")).ok().text().to_owned();
+    let container =
+        |from: &str| bench.line(&format!("buildah from -q {from}")).ok().text().to_owned();
     assert_eq!(container("docker-archive:d.tar"), "app-working-container");
     assert_eq!(container("oci-archive:o.tar"), "app-working-container-1");
     assert_eq!(container("dir:loose"), "dir-working-container");

@@ -272,7 +272,8 @@ impl Bud {
 fn at_step(error: &builder::Error) -> String {
     let (instruction, reason) = match error {
         builder::Error::Command { file, diagnostic, code, .. } => {
-            let text = file.text.get(diagnostic.span.start..diagnostic.span.end).unwrap_or_default();
+            let text =
+                file.text.get(diagnostic.span.start..diagnostic.span.end).unwrap_or_default();
             let text = text.split_whitespace().filter(|word| *word != "\\");
             (text.collect::<Vec<_>>().join(" "), format!("exit status {code}"))
         }

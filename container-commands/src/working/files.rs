@@ -140,7 +140,9 @@ impl FileFlags {
                 || add && GitUrl::is_git(path)
         };
         if self.checksum.is_some() && !matches!(paths, [one] if is_url(one)) {
-            return Err(Failure::usage("the --checksum flag is not supported for local sources, nor for several"));
+            return Err(Failure::usage(
+                "the --checksum flag is not supported for local sources, nor for several",
+            ));
         }
         if !self.allow_wildcard
             && let Some(pattern) = paths.iter().find(|path| !is_url(path) && is_pattern(path))

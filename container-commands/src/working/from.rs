@@ -7,14 +7,14 @@ use app::{App, Runnable, observed};
 use builder::Pull;
 use builder::working::{self, BeginOptions, Called};
 use clap::Args;
-use options::place::location;
-use options::{Dialect, Failure};
 use options::buildah::is_docker;
 use options::container::{SharedFlags, refuse_networks, refuse_volumes};
 use options::ends::RetryFlags;
+use options::place::location;
 use options::platform::PlatformFlags;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
+use options::{Dialect, Failure};
 
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
