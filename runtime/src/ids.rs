@@ -118,6 +118,7 @@ fn ranges(text: &str) -> Vec<IdRange> {
 /// The maps of a user namespace: of a process that enters it for them.
 fn read_maps(namespace: &File) -> io::Result<[String; 2]> {
     let (mut entered, enters) = io::pipe()?;
+    let parent = std::process::id();
     // SAFETY: the child makes plain system calls alone, whatever threads this process has.
     match unsafe { sys::fork(&sys::Clone::default()) }? {
         Side::Child => {
@@ -126,7 +127,7 @@ fn read_maps(namespace: &File) -> io::Result<[String; 2]> {
                 Err(error) => error.raw_os_error().unwrap_or(libc::EINVAL),
             };
             let _ = rustix::io::write(&enters, &error.to_ne_bytes());
-            sys::wait_to_be_killed()
+            sys::wait_to_be_killed(parent)
         }
         Side::Parent { pid, pidfd } => {
             drop(enters);
@@ -169,9 +170,10 @@ pub(crate) fn text(ranges: &[IdRange]) -> String {
 /// A user namespace with these maps; the process that made it has ended.
 fn namespace(uids: &str, gids: &str) -> std::io::Result<OwnedFd> {
     let clone = sys::Clone { namespaces: libc::CLONE_NEWUSER as u64, cgroup: None };
+    let parent = std::process::id();
     // SAFETY: the child does nothing but wait for its end, whatever threads this process has.
     match unsafe { sys::fork(&clone) }? {
-        Side::Child => sys::wait_to_be_killed(),
+        Side::Child => sys::wait_to_be_killed(parent),
         Side::Parent { pid, pidfd } => {
             let write = |file: &str, map: &str| std::fs::write(format!("/proc/{pid}/{file}"), map);
             let opened = write("uid_map", uids)

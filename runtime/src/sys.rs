@@ -309,15 +309,17 @@ pub(crate) fn loopback_up() -> io::Result<()> {
     check_int(unsafe { libc::ioctl(socket.as_raw_fd(), number, &raw const request) }).map(drop)
 }
 
-/// Does nothing until this process is killed, at the latest when its parent ends.
-pub(crate) fn wait_to_be_killed() -> ! {
+/// Does nothing until this process is killed, at the latest when its parent ends, which has this number.
+pub(crate) fn wait_to_be_killed(parent: u32) -> ! {
     // SAFETY: numbers only; none of the calls touches memory of this process.
     unsafe {
         libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL as libc::c_ulong, 0, 0, 0);
-        loop {
+        // It may have ended before.
+        while libc::getppid() as u32 == parent {
             libc::pause();
         }
     }
+    exit(0)
 }
 
 /// Ends this process at once, running nothing.

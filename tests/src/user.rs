@@ -4,7 +4,8 @@ use std::fs::File;
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 
-const NAME: &str = "rbuildtest";
+/// The name.
+pub const NAME: &str = "rbuildtest";
 const LOCK: &str = "/tmp/rbuildtest.lock";
 
 /// The user; removed again when no test needs it, if it was made here.
