@@ -5,7 +5,11 @@ if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' reset=$'\e[0m'; else bold='' cyan
 step() { printf '\n%s==>%s %s%s%s\n' "$cyan" "$reset" "$bold" "$*" "$reset"; }
 say() { printf '    %s\n' "$*"; }
 
-as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi; }
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; return; fi
+    command -v sudo >/dev/null || { echo "to run $1 as root, install sudo or run this script as root" >&2; return 1; }
+    sudo "$@"
+}
 
 # packages NAME...: installs the Debian packages that are not there yet, and starts none of their services.
 packages() {
@@ -48,27 +52,35 @@ need_tool() {
     cargo install --quiet --locked --debug --root "$built/tools" "$1"
 }
 
-# compiling: makes one line of many that cargo writes.
+# compiling: makes a line each 15 seconds of the many that cargo writes, also while it writes none.
 compiling() {
-    local word rest crates done=0 said=$SECONDS
+    local line part='' word rest crates done=0 begun=$SECONDS said=$SECONDS now=nothing ended
     crates=$(cargo tree --locked -p cli -e normal,build --prefix none --format '{p}' 2>/dev/null | sed 's/ (\*)$//' | sort -u | wc -l)
-    while read -r word rest; do
-        case "$word" in
-        Compiling)
-            done=$((done + 1))
-            if [ $((SECONDS - said)) -ge 15 ]; then
-                said=$SECONDS
-                say "$done of $crates crates, now $rest"
-            fi
-            ;;
-        Downloading | Downloaded | Updating | Locking | Finished | Blocking) ;;
-        *) echo "$word $rest" ;;
-        esac
+    while true; do
+        if IFS= read -r -t 1 line; then
+            read -r word rest <<<"$part$line" || true
+            part=''
+            case "$word" in
+            Compiling) done=$((done + 1)) now=$rest ;;
+            Downloading | Downloaded | Updating | Locking | Finished | Blocking) ;;
+            *) echo "$word $rest" ;;
+            esac
+        else
+            ended=$?
+            # More than 128: no whole line came within the second.
+            [ "$ended" -gt 128 ] || break
+            part+=$line
+        fi
+        if [ $((SECONDS - said)) -ge 15 ]; then
+            said=$SECONDS
+            say "$done of $crates crates after $((SECONDS - begun)) s, now $now"
+        fi
     done
 }
 
 # build_release: says how far it is, every 15 seconds where there is no terminal for cargo's own bar.
 build_release() {
+    say "this takes some minutes the first time, most of them for the last crates"
     if [ -t 2 ]; then
         cargo build --release --locked -p cli --bins
     else

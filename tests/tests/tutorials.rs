@@ -95,17 +95,20 @@ fn the_tutorial_of_debugging_works() {
     follow("debug-a-build");
 }
 
+/// The pages of CI services: the tests of packaging run them.
+const CI: &[&str] = &["ci-github", "ci-gitlab", "ci-kubernetes"];
+
 #[test]
-fn a_tutorial_says_whether_a_test_runs_it() {
-    let tested = ["first-image", "mirror", "sign-and-enforce", "private-registry", "debug-a-build"];
+fn every_tutorial_is_run_by_a_test_and_says_so() {
+    let followed =
+        ["first-image", "mirror", "sign-and-enforce", "private-registry", "debug-a-build"];
     let pages = std::fs::read_dir(repository().join("docs/tutorials")).expect("tutorials");
     for page in pages {
         let path = page.expect("a page").path();
         let text = std::fs::read_to_string(&path).expect("a page");
         let name = path.file_stem().and_then(|name| name.to_str()).expect("a name");
         let last = text.trim_end().lines().next_back().unwrap_or_default();
-        let runs = tested.contains(&name);
-        assert_eq!(last.starts_with("*A test runs the "), runs, "{name}: {last}");
-        assert_eq!(last.starts_with("*No test runs this page"), !runs, "{name}: {last}");
+        assert!(followed.contains(&name) || CI.contains(&name), "no test runs {name}");
+        assert!(last.starts_with("*A test runs the "), "{name}: {last}");
     }
 }
