@@ -1,6 +1,7 @@
 //! Changing an image without a daemon: layers go on top, become one, or are put on another base;
 //! the configuration changes; the result is a source like any other.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom};
 use std::ops::Range;
@@ -142,6 +143,27 @@ impl<'a> Draft<'a> {
                 ..History::default()
             });
         }
+    }
+
+    /// Takes away layers by their numbers, the lowest layer is 0, with their steps of the history if
+    /// that tells of each layer. Gives back a number that no layer has, and then changes nothing.
+    pub fn drop_layers(&mut self, numbers: &BTreeSet<usize>) -> Option<usize> {
+        let count = self.layers.len();
+        if let Some(wrong) = numbers.iter().find(|number| **number >= count) {
+            return Some(*wrong);
+        }
+        let stays = |at: &mut usize| {
+            *at += 1;
+            !numbers.contains(&(*at - 1))
+        };
+        let history = &mut self.config.history;
+        if history.iter().filter(|step| !step.empty_layer).count() == count {
+            let mut at = 0;
+            history.retain(|step| step.empty_layer || stays(&mut at));
+        }
+        let mut at = 0;
+        self.layers.retain(|_| stays(&mut at));
+        None
     }
 
     /// Puts a step behind the history.

@@ -146,11 +146,11 @@ impl FromStr for Location {
             "dir" | "store" | "docker-daemon" => {
                 Err(refuse(text, "nothing follows the colon", None))
             }
-            _ if foreign(text) => Err(refuse(
-                text,
-                format!("{transport}: is not supported"),
-                Some(TRANSPORTS.to_owned()),
-            )),
+            _ if foreign(text) => {
+                let found = FOREIGN.iter().find(|(name, _)| *name == transport);
+                let instead = found.map(|(_, instead)| (*instead).to_owned());
+                Err(refuse(text, format!("{transport}: is not supported"), instead))
+            }
             _ => Err(untransported(text)),
         }
     }
@@ -170,9 +170,21 @@ impl From<Location> for String {
     }
 }
 
+/// Transports of skopeo that there are not, and what to do instead.
+const FOREIGN: &[(&str, &str)] = &[
+    ("atomic", "a registry of OpenShift is reached by docker://, like any other"),
+    ("ostree", "write its files to a tar archive; `rbuild import` makes an image from it"),
+    (
+        "sif",
+        "write the files of the container to a tar archive; `rbuild import` makes an image from it",
+    ),
+    ("tarball", "`rbuild import` makes an image from the archive of a root file system"),
+];
+
 /// Whether a text begins with a transport of skopeo that there is not.
 pub fn foreign(text: &str) -> bool {
-    ["tarball:", "sif:", "ostree:", "atomic:"].iter().any(|transport| text.starts_with(transport))
+    let transport = text.split_once(':').map(|(transport, _)| transport);
+    FOREIGN.iter().any(|(name, _)| Some(*name) == transport)
 }
 
 fn registry(text: &str, rest: &str) -> Result<Location> {

@@ -436,3 +436,43 @@ fn an_index_is_changed_with_all_its_images() {
     assert_eq!(image["layers"][0], index("oci:base2:base2")["layers"][0]);
     assert_eq!(entry["platform"], index("oci:apps:app")["manifests"][0]["platform"]);
 }
+
+#[test]
+fn a_layer_is_taken_away_from_every_image_of_an_index() {
+    let scene = Scene::new();
+    let app = |text: &[u8]| Layer::new().file("secret", 0o600, text).finish();
+    let top = Layer::new().file("app", 0o755, b"app").finish();
+    stack(&scene, &[app(b"wrong"), top]);
+    let layers = |place: &str| {
+        let told = scene.rcopy(&["inspect", "--config", place]).ok().stdout;
+        let config = parsed(&told);
+        let steps = config["history"].as_array().map_or(&[][..], Vec::as_slice).iter();
+        let steps = steps.map(|step| step["created_by"].as_str().unwrap_or_default().to_owned());
+        let count = config["rootfs"]["diff_ids"].as_array().unwrap().len();
+        (count, steps.collect::<Vec<_>>())
+    };
+    let (count, before) = layers("oci:app:app");
+    assert_eq!((count, before.len()), (3, 3), "{before:?}");
+    scene.rcopy(&["mutate", "oci:app:app", "--drop-layer=1", "-t", "oci:without:app"]).ok();
+    assert_eq!(layers("oci:without:app"), (2, vec![before[0].clone(), before[2].clone()]));
+    scene.rcopy(&["validate", "oci:without:app"]).ok();
+    scene.rcopy(&["export", "oci:without:app", "without.tar"]).ok();
+    let files = entries(&scene.bench.path().join("without.tar"));
+    assert!(files.contains_key("app") && !files.contains_key("secret"), "{files:?}");
+
+    let index =
+        ["index", "append", "-m", "oci:app:app", "-m", "oci:base2:base2", "-t", "oci:both:app"];
+    scene.rcopy(&index).ok();
+    let registry = Registry::start(Options::default()).unwrap();
+    let place = |end: &str| format!("docker://{}/team/none{end}", registry.address());
+    scene.rcopy(&["mutate", "oci:both:app", "--drop-layer=0", "-t", &place(":1")]).ok();
+    let raw = parsed(&scene.rcopy(&["inspect", "--raw", &place(":1")]).ok().stdout);
+    let counts = raw["manifests"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|entry| layers(&place(&format!("@{}", entry["digest"].as_str().unwrap()))).0);
+    assert_eq!(counts.collect::<Vec<_>>(), [2, 0]);
+    let line = ["mutate", "oci:both:app", "--drop-layer=1", "-t", "oci:wrong:app"];
+    scene.rcopy(&line).fails(&["--drop-layer 1: the image has no such layer", "it has 1"]);
+}

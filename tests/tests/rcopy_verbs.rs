@@ -251,10 +251,29 @@ fn a_place_that_is_not_there_is_no_missing_image() {
 #[test]
 fn transports_that_there_are_not_are_no_names_of_images() {
     let scene = Scene::new();
-    for place in ["tarball:a.tar", "sif:a.sif", "ostree:a", "atomic:a"] {
-        scene.rcopy(&["inspect", place]).code(1).fails(&["is not supported", "docker://"]);
+    for (place, instead) in [
+        ("tarball:a.tar", "`rbuild import`"),
+        ("sif:a.sif", "`rbuild import`"),
+        ("ostree:a", "`rbuild import`"),
+        ("atomic:a", "docker://"),
+    ] {
+        scene.rcopy(&["inspect", place]).code(1).fails(&["is not supported", instead]);
         scene.copy("oci:image:app", place).code(1).fails(&["is not supported"]);
     }
+}
+
+#[test]
+fn a_mirror_to_archives_and_a_file_of_regsync_are_refused_with_the_reason() {
+    let scene = Scene::new();
+    for archive in ["oci-archive", "docker-archive"] {
+        let line = ["sync", "--src=dir", "--dest", archive, "image", "out"];
+        scene.rcopy(&line).code(1).fails(&["written as a whole", "`rcopy copy`"]);
+    }
+    let text = "version: 1\ncreds:\n  - registry: r.example\nsync:\n  - source: r.example/app\n\
+                \u{20}   target: m.example/app\n    type: repository\n    hooks: {}\n";
+    scene.bench.write("regsync.yaml", text);
+    let line = ["sync", "--src=yaml", "--dest=dir", "regsync.yaml", "out"];
+    scene.rcopy(&line).code(1).fails(&["regsync.yaml", "a file of regsync", "skopeo"]);
 }
 
 #[test]

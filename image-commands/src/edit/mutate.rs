@@ -79,6 +79,9 @@ pub struct Mutate {
     /// Add a layer archive; repeatable
     #[arg(long, value_name = "FILE,…", value_delimiter = ',', help_heading = "Changes")]
     append: Vec<PathBuf>,
+    /// Take away the layer of this number; the lowest is 0, as `rcopy explore` counts them
+    #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', help_heading = "Changes")]
+    drop_layer: Vec<usize>,
     /// Push to this repository, by digest
     #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["tag", "output"], help_heading = "Destination")]
     repo: Option<String>,
@@ -108,6 +111,12 @@ impl Runnable for Mutate {
             }
             let change = |image: &image::Image| {
                 let mut draft = Draft::new(&*source, image, app.conf.settings.room());
+                if let Some(number) = draft.drop_layers(&self.drop_layer.iter().copied().collect())
+                {
+                    let what = format!("--drop-layer {number}: the image has no such layer");
+                    return Err(Failure::usage(what)
+                        .hint(format!("it has {}, and the lowest is 0", draft.layers().len())));
+                }
                 for path in &self.append {
                     let file = archive(path)?;
                     app.wait(draft.append(file, &path.display().to_string(), task))??;

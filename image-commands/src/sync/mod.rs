@@ -34,6 +34,17 @@ enum ToTransport {
     Oci,
 }
 
+/// The kind of a destination.
+fn destination(text: &str) -> Result<ToTransport, String> {
+    let archive = matches!(text, "oci-archive" | "docker-archive");
+    ToTransport::from_str(text, false).map_err(|_| match archive {
+        true => {
+            "an archive is written as a whole: `rcopy copy` writes one, or mirror to oci".to_owned()
+        }
+        false => "it is docker, dir or oci".to_owned(),
+    })
+}
+
 /// Mirror many images: all or some tags of repositories, a directory, or a YAML list
 #[derive(Debug, Args)]
 pub struct Sync {
@@ -42,7 +53,7 @@ pub struct Sync {
     src: FromTransport,
     /// The kind of DESTINATION: docker (a registry with a path), dir, or oci (a layout for each
     /// repository)
-    #[arg(short, long = "dest", value_enum)]
+    #[arg(short, long = "dest", value_parser = destination)]
     dest: ToTransport,
     /// The source
     source: String,

@@ -68,11 +68,25 @@ pub struct ListedRepository {
 pub fn read_list(name: &str, text: &str) -> Result<BTreeMap<String, ListedRegistry>> {
     let read = serde_saphyr::from_str::<BTreeMap<String, Option<ListedRegistry>>>(text);
     let read = read.map_err(|error| {
+        if is_of_regsync(text) {
+            let reason = "it is a file of regsync, which is not read: the list is that of skopeo";
+            return Error::List { name: name.to_owned(), reason: reason.to_owned() };
+        }
         let mut lines = error.to_string();
         lines.truncate(lines.floor_char_boundary(2000));
         Error::List { name: name.to_owned(), reason: lines }
     })?;
     Ok(read.into_iter().map(|(host, registry)| (host, registry.unwrap_or_default())).collect())
+}
+
+/// Whether a text is regsync's configuration: its keys are no registries.
+fn is_of_regsync(text: &str) -> bool {
+    let keys = ["creds", "defaults", "sync", "version"];
+    let read = serde_saphyr::from_str::<BTreeMap<String, serde::de::IgnoredAny>>(text);
+    read.is_ok_and(|read| {
+        read.contains_key("sync")
+            && read.keys().all(|key| keys.contains(&key.as_str()) || key.starts_with("x-"))
+    })
 }
 
 impl ListedRegistry {
