@@ -10,7 +10,7 @@
 //!     cli::rbuild() // reads the command line of this process
 //! }
 //! ```
-// The one crate that may read the environment and the clock, and print (invariants I9, I10).
+// The programs read the environment and the clock, and print (invariants I9, I10).
 #![allow(clippy::disallowed_methods, clippy::print_stderr)]
 
 #[macro_use]

@@ -328,6 +328,21 @@ fn files_that_the_how_tos_name_exist() {
 }
 
 #[test]
+fn decisions_have_a_date_and_a_status() {
+    let pages = std::fs::read_dir(root().join("docs/decisions")).expect("decisions");
+    for page in pages {
+        let page = page.expect("a file").path();
+        let text = std::fs::read_to_string(&page).expect("UTF-8");
+        let line = text.lines().nth(2).and_then(|line| line.strip_prefix("Date: 20"));
+        let status = line.and_then(|line| line.split_once(". Status: "));
+        let stated = status.is_some_and(|(_, status)| {
+            ["accepted", "replaced by "].iter().any(|known| status.starts_with(known))
+        });
+        assert!(stated, "{}: its third line is no date and status", page.display());
+    }
+}
+
+#[test]
 fn few_files_import_each_other() {
     let mut large = Vec::new();
     for (package, _) in FLOORS {
