@@ -68,6 +68,7 @@ mod attest;
 mod attestation;
 mod build;
 mod cache;
+mod cache_filter;
 mod check;
 mod container_file;
 mod contents;
@@ -124,6 +125,7 @@ pub use cache::{
     CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Forecast, Mode, Outlook, Surroundings,
     forecast,
 };
+pub use cache_filter::{CacheFilter, unused_for};
 pub use check::{Checked, check};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::complete;

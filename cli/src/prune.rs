@@ -1,14 +1,15 @@
 //! `rbuild prune` and `du`: the build cache and what nothing needs.
 
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use app::{App, Runnable, format, observed};
 use builder::debug::Kept;
+use builder::{CacheFilter, unused_for};
 use clap::Args;
 use options::progress::Progress;
 use options::{Failure, flags};
 use serde_json::json;
-use store::{Budget, CacheEntry, Collected, Only, Removed, Store, What};
+use store::{Budget, Collected, Removed, What};
 
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
@@ -44,89 +45,26 @@ pub(crate) struct Prune {
 }
 
 /// What `--filter` says.
-#[derive(Debug, Default)]
-struct Filters {
-    only: Option<Only>,
-    until: Option<Duration>,
-    /// The filter matches nothing: only unused entries can be removed.
-    nothing: bool,
-    /// Whether the filter includes kept failures: if it names types, `failed` must be among them.
-    failed: bool,
-    /// Whether the filter names types.
-    typed: bool,
-}
-
-fn filters(texts: &[String]) -> Result<Filters, Failure> {
-    let mut filters = Filters::default();
+fn filter(texts: &[String]) -> Result<CacheFilter, Failure> {
+    let mut filter = CacheFilter::default();
     for text in texts {
-        let refuse = |why: &str| Failure::usage(format!("--filter {text:?}: {why}"));
-        let (key, value) = text.split_once('=').ok_or_else(|| refuse("expected KEY=VALUE"))?;
-        let truth = || flags::truth(value).ok_or_else(|| refuse("expected true or false"));
-        let only = || filters.only.clone().unwrap_or_default();
-        match key {
-            "until" => filters.until = Some(flags::age(value).map_err(|why| refuse(&why))?),
-            "type" if value == "failed" => (filters.failed, filters.typed) = (true, true),
-            "type" => {
-                filters.typed = true;
-                let kind = match value {
-                    "step" | "regular" => What::Step,
-                    "mount" | "exec.cachemount" => What::Mount,
-                    "blob" => What::Blob,
-                    "snapshot" => What::Snapshot,
-                    _ => {
-                        return Err(refuse("the types are step, mount, blob, snapshot and failed"));
-                    }
-                };
-                let mut only = only();
-                only.kinds.push(kind);
-                filters.only = Some(only);
-            }
-            "id" => {
-                let mut only = only();
-                only.ids.push(value.to_owned());
-                filters.only = Some(only);
-            }
-            "shared" => filters.only = Some(Only { shared: Some(truth()?), ..only() }),
-            "inuse" => filters.nothing |= truth()?,
-            "label" | "label!" => {
-                return Err(
-                    refuse("the build cache has no labels").hint("`rbuild rmi` removes images")
-                );
-            }
-            _ => return Err(refuse("this filter is not supported")),
-        }
+        filter.add(text).map_err(flags::of_flag("--filter", text)).map_err(|failure| match text
+            .starts_with("label")
+        {
+            true => failure.hint("`rbuild rmi` removes images"),
+            false => failure,
+        })?;
     }
-    // Nothing else is known of it by which it could be picked.
-    filters.failed |= !filters.typed && filters.only.is_none();
-    Ok(filters)
-}
-
-impl Filters {
-    /// The kept failures to remove: those older than this.
-    fn kept(&self, store: &Store, age: Option<Duration>) -> Result<Vec<Kept>, Failure> {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let now = now.unwrap_or_default();
-        let old = |kept: &Kept| {
-            let since = now.saturating_sub(Duration::from_secs(kept.failed.time));
-            age.is_none_or(|age| since > age)
-        };
-        let all = if self.failed && !self.nothing { Kept::all(store)? } else { Vec::new() };
-        Ok(all.into_iter().filter(old).collect())
-    }
-
-    /// Whether the filter means kept failures only.
-    fn only_failed(&self) -> bool {
-        self.failed && self.typed && self.only.is_none()
-    }
+    Ok(filter)
 }
 
 impl Runnable for Prune {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let filters = filters(&self.filter)?;
+        let filters = filter(&self.filter)?;
         let store = app.store()?;
         let age = self.older_than.or(filters.until);
         let asked = self.all || age.is_some() || filters.typed;
-        let kept = if asked { filters.kept(store, age)? } else { Vec::new() };
+        let kept = if asked { filters.kept(store, age, SystemTime::now())? } else { Vec::new() };
         let mut budget = Budget {
             all: self.all,
             keep_bytes: self.keep,
@@ -233,23 +171,12 @@ pub(crate) struct Du {
 
 impl Runnable for Du {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let filters = filters(&self.filter)?;
+        let filters = filter(&self.filter)?;
         let store = app.store()?;
         let mut entries = observed("du", Progress::Quiet, |task| Ok(store.cache_entries(task)?))?;
-        let now = std::time::SystemTime::now()
-            .duration_since(std::time::UNIX_EPOCH)
-            .map_or(0, |since| i64::try_from(since.as_secs()).unwrap_or(i64::MAX));
-        let age = |entry: &CacheEntry| u64::try_from(now - entry.used).unwrap_or(0);
-        if let Some(until) = filters.until {
-            entries.retain(|entry| age(entry) > until.as_secs());
-        }
-        if let Some(only) = &filters.only {
-            entries.retain(|entry| only.means(entry.what, &entry.id, entry.shared));
-        }
-        if filters.only_failed() {
-            entries.clear();
-        }
-        let kept = filters.kept(store, filters.until)?;
+        let now = SystemTime::now();
+        entries.retain(|entry| filters.means(entry, now));
+        let kept = filters.kept(store, filters.until, now)?;
         if let Some(template) = self.format.as_deref() {
             for kept in &kept {
                 let value = json!({
@@ -279,7 +206,7 @@ impl Runnable for Du {
                         hex.chars().take(12).collect()
                     }
                 };
-                let used = progress::duration(Duration::from_secs(age(entry)));
+                let used = progress::duration(unused_for(entry.used, now));
                 let size = match entry.shared {
                     true => "shared".to_owned(),
                     false => progress::bytes(entry.bytes),
@@ -288,8 +215,8 @@ impl Runnable for Du {
             })
             .collect();
         rows.extend(kept.iter().map(|kept| {
-            let seconds = u64::try_from(now).unwrap_or(0).saturating_sub(kept.failed.time);
-            let used = progress::duration(Duration::from_secs(seconds));
+            let time = i64::try_from(kept.failed.time).unwrap_or(i64::MAX);
+            let used = progress::duration(unused_for(time, now));
             let (size, about) = (progress::bytes(kept.bytes()), kept.failed.instruction.clone());
             vec![kept.name().to_owned(), "failed".to_owned(), size, used, about]
         }));
