@@ -306,8 +306,7 @@ impl Sink for StoreImage {
             write_document(store, &root, &document)?;
             if let Some(unpacking) = unpacking {
                 unpacking.commit(store, &root)?;
-                let began = unpacking.began.load(Ordering::Relaxed);
-                unpacking.end(if began { Task::done } else { Task::reused });
+                unpacking.end(Task::done);
             }
             match name {
                 Some(name) => store.publish(&name, &root)?,
