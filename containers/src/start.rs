@@ -148,6 +148,10 @@ fn add_container_file(directory: &Path, spec: &mut ContainerSpec, text: &str) ->
 /// What holds of a container on this machine, where it does not say.
 fn settled(mut spec: ContainerSpec, id: &str) -> ContainerSpec {
     spec.isolation.user_namespace = runtime::in_user_namespace();
+    if spec.isolation.user_namespace {
+        // No limit needs no cgroup, which an ordinary user may not make.
+        spec.limits.pids_limit = spec.limits.pids_limit.filter(|limit| *limit > 0);
+    }
     spec.network.mode.get_or_insert(Network::Private);
     spec.network.hostname.get_or_insert_with(|| id[..12].to_owned());
     spec

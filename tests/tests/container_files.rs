@@ -301,6 +301,11 @@ fn the_history_of_a_committed_container_names_its_program() {
     bench.busybox();
     bench.rbuild(["run", "--name=one", "busybox", "touch", "/made"]).ok();
     bench.rbuild(["commit", "one", "made"]).ok();
+    // One more of the same moment is another image, unless the time is given.
+    let id =
+        |flags: &[&str]| bench.rbuild([&["commit", "-q"], flags, &["one"]].concat()).ok().stdout;
+    assert_ne!(id(&[]), id(&[]));
+    assert_eq!(id(&["--timestamp=0"]), id(&["--timestamp=0"]));
     let told = bench.rbuild(["history", "--no-trunc", "made"]).ok().stdout;
     assert!(told.lines().nth(1).is_some_and(|line| line.contains("touch /made")), "{told}");
 }

@@ -205,6 +205,8 @@ fn a_user_runs_containers() {
     let secret = "/etc/shadow:/shadow:ro";
     assert_ne!(run(&["-v", secret], &["cat", "/shadow"]).code, 0);
     run(&["--memory=32m"], &["true"]).code(125).fails(&["memory", "cgroup"]);
+    run(&["--pids-limit=-1"], &["true"]).ok();
+    run(&["--pids-limit=0"], &["true"]).ok();
     bench.rbuild(["info"]).ok();
 }
 

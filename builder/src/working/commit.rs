@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
 
 use image::{Document, Encoding, History, Image, Manifest, MediaType, Reference, RootFs};
 use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
@@ -107,9 +106,9 @@ pub(super) fn keep(image: &Image, wish: &Commit, env: &Env) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn now(env: &Env) -> i64 {
-    let since = (env.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-    i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
+/// The time in full, so that two images of one moment differ, as with the peers.
+pub(super) fn now(env: &Env) -> String {
+    jiff::Timestamp::try_from((env.clock)()).unwrap_or(jiff::Timestamp::UNIX_EPOCH).to_string()
 }
 
 /// A layer and what the history says that made it.
@@ -209,7 +208,7 @@ pub(super) fn assemble(
     base: Option<&Image>,
     made: &[Layer],
     wish: &Commit,
-    now: i64,
+    now: String,
 ) -> Result<Image> {
     let docker = wish.docker.unwrap_or(state.docker);
     let mut config = state.config.clone();
@@ -217,7 +216,7 @@ pub(super) fn assemble(
     if let Some(other) = &wish.config {
         config = merged(config, other)?;
     }
-    let created = rfc3339(wish.epoch.unwrap_or(now));
+    let created = wish.epoch.map_or(now, rfc3339);
     let mut descriptors = Vec::new();
     let mut diff_ids = Vec::new();
     let base = base.filter(|_| !wish.squash);
