@@ -63,7 +63,7 @@ fn a_registry_that_cannot_serve_says_which_part_is_missing() {
             (&format!("rcopy blob get {a}/team/app@sha256:{none}"), &["no such blob"], &[]),
             (&format!("rbuild pull https://{a}/team/app"), &["hint: docker://"], &[]),
             (&format!("rbuild pull http://{a}/team/app"), &["hint: docker://"], &[]),
-            (&format!("rbuild push app docker://{a}/UPPER"), &["lower case"], &[]),
+            (&format!("rbuild push app docker://{a}/UPPER"), &["lowercase"], &[]),
         ],
     );
 }
@@ -78,12 +78,12 @@ fn a_host_or_proxy_that_does_not_answer_is_named() {
         &[
             (
                 "rbuild pull 127.0.0.1:1/x",
-                &["127.0.0.1:1 failed: Connection refused", nowhere],
+                &["127.0.0.1:1 failed: connection refused", nowhere],
                 &[],
             ),
-            ("rcopy inspect docker://127.0.0.1:1/x", &["Connection refused", nowhere], &[]),
-            ("rbuild push app 127.0.0.1:1/x", &["Connection refused", nowhere], &[]),
-            ("rbuild login -u a -p b 127.0.0.1:1", &["Connection refused", nowhere], &[]),
+            ("rcopy inspect docker://127.0.0.1:1/x", &["connection refused", nowhere], &[]),
+            ("rbuild push app 127.0.0.1:1/x", &["connection refused", nowhere], &[]),
+            ("rbuild login -u a -p b 127.0.0.1:1", &["connection refused", nowhere], &[]),
         ],
     );
     let mut behind = bench.command("rcopy");
