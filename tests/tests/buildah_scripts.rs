@@ -60,6 +60,14 @@ fn builds_say_their_steps_as_scripts_expect() {
 }
 
 #[test]
+fn a_list_gets_its_images_without_a_word() {
+    let bench = made();
+    bench.line("buildah manifest create list").ok();
+    let added = bench.line("buildah manifest add list made").ok();
+    assert_eq!(added.stderr, "", "{}", added.told());
+}
+
+#[test]
 fn copies_are_told_as_scripts_expect() {
     let bench = made();
     let pushed = bench.line("buildah push made oci:layout").ok();

@@ -7,9 +7,14 @@ use image::Descriptor;
 use options::list::{ArtifactFlags, EntryFlags};
 use options::place::{location, transported};
 use options::progress::Progress;
-use options::{Failure, Reach};
+use options::{Dialect, Failure, Reach};
 use transport::at::{Memory, StoreImage};
 use transport::{CopyOptions, Location, Open, Select};
+
+/// buildah says nothing of what a list needs.
+fn progress() -> Progress {
+    if Dialect::spoken() == Dialect::Buildah { Progress::Quiet } else { Progress::Auto }
+}
 
 /// The entries that an image makes, all of it in the store then.
 ///
@@ -36,7 +41,7 @@ pub(crate) fn entries(
         Some(_) => fetch(app, &location(text, "")?, all, flags, reach)?,
     };
     // A list names manifests by their digests, so these must be final.
-    let root = observed("compress", Progress::Auto, |task| Ok(store.seal(&root, task)?))?;
+    let root = observed("compress", progress(), |task| Ok(store.seal(&root, task)?))?;
     let mut entries = store.list_entries(&root, all, &flags.wanted())?;
     for entry in &mut entries {
         flags.describe(entry)?;
@@ -54,7 +59,7 @@ fn fetch(
 ) -> Result<Descriptor, Failure> {
     let select = if all { Select::All } else { Select::One(flags.wanted()) };
     let options = CopyOptions { select, ..CopyOptions::default() };
-    observed(&format!("fetch {from}"), Progress::Auto, |task| {
+    observed(&format!("fetch {from}"), progress(), |task| {
         let source = Access::new(app, reach).source(from)?;
         let sink = StoreImage::new(app.store()?, None);
         let gate = app.gate()?;
@@ -109,7 +114,7 @@ pub(crate) fn artifact(
         Some(image) => entries(app, image, false, &EntryFlags::default(), reach)?.pop(),
     };
     let parts = flags.parts(files)?;
-    observed("add artifact", Progress::Auto, |task| {
+    observed("add artifact", progress(), |task| {
         let nothing = Memory::new().image("none");
         let made = parts.overlay(&nothing, subject.as_ref())?;
         let sink = StoreImage::new(app.store()?, None);
