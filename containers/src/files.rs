@@ -152,6 +152,7 @@ impl Container {
             user_xattr: stack.user_xattr,
             owners: self.owners(),
             mounted_on: self.mount_points(),
+            live: true,
             ..DiffOptions::default()
         };
         let (reader, mut writer) = std::io::pipe().map_err(Error::file("making", "a pipe"))?;
@@ -230,7 +231,8 @@ impl Container {
     /// Its files cannot be read; `out` fails.
     pub fn export(&self, out: &mut dyn Write, task: &Task) -> Result<()> {
         let user_xattr = runtime::in_user_namespace();
-        let options = DiffOptions { user_xattr, owners: self.owners(), ..DiffOptions::default() };
+        let options =
+            DiffOptions { user_xattr, owners: self.owners(), live: true, ..DiffOptions::default() };
         let merged = self.directory().join("merged");
         let root = match crate::life::mounted(&merged) {
             true => Root::open(&merged)?,
@@ -352,7 +354,7 @@ impl Container {
             place = place.followed()?;
         }
         let user_xattr = runtime::in_user_namespace();
-        let options = DiffOptions { user_xattr, ..DiffOptions::default() };
+        let options = DiffOptions { user_xattr, live: true, ..DiffOptions::default() };
         match contents || place.path.file_name().is_none() {
             true => layers::archive(&place.root, &place.path, out, &options, task)?,
             false => layers::archive_entry(&place.root, &place.path, out, &options, task)?,

@@ -17,7 +17,7 @@ impl Volumes {
     pub fn export(&self, name: &str, out: &mut dyn Write, task: &Task) -> Result<()> {
         let root = Root::open(&self.get(name)?.path)?;
         let user_xattr = runtime::in_user_namespace();
-        let options = DiffOptions { user_xattr, ..DiffOptions::default() };
+        let options = DiffOptions { user_xattr, live: true, ..DiffOptions::default() };
         layers::archive(&root, Path::new(""), out, &options, task)?;
         Ok(())
     }

@@ -1,6 +1,6 @@
 use std::collections::HashMap;
 use std::ffi::{OsStr, OsString};
-use std::io::{BufWriter, Write};
+use std::io::{self, BufWriter, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -33,6 +33,9 @@ pub struct DiffOptions {
     /// Where things were mounted, relative to the root: empty files and directories that are there
     /// for that alone are no change.
     pub mounted_on: Vec<PathBuf>,
+    /// Whether something may still remove files of the tree: what vanishes before it is read is left
+    /// out, where otherwise it is an error.
+    pub live: bool,
 }
 
 /// What went into a tar stream.
@@ -209,7 +212,11 @@ impl<'a> Archiver<'a> {
             let path = level.path.join(&entry.name);
             let here = level.here.as_ref().map_or(rustix::fs::CWD, AsFd::as_fd);
             let below = level.below.as_ref().map(AsFd::as_fd);
-            let Some((fd, on, pending)) = self.entry(here, below, &entry, &path)? else { continue };
+            let entered = match self.entry(here, below, &entry, &path) {
+                Err(error) if self.options.live && is_gone(&error) => None,
+                entered => entered?,
+            };
+            let Some((fd, on, pending)) = entered else { continue };
             if levels.len() > HELD
                 && let Some(level) = levels.last_mut()
             {
@@ -277,7 +284,10 @@ impl<'a> Archiver<'a> {
     fn hides(&self, dir: BorrowedFd<'_>, entry: &Entry, marked: bool) -> Result<bool, Errno> {
         match entry.kind {
             FileType::CharacterDevice | FileType::Unknown => {
-                statat(dir, &entry.name, AtFlags::SYMLINK_NOFOLLOW).map(|stat| is_whiteout(&stat))
+                match statat(dir, &entry.name, AtFlags::SYMLINK_NOFOLLOW) {
+                    Err(Errno::NOENT) if self.options.live => Ok(false),
+                    stat => stat.map(|stat| is_whiteout(&stat)),
+                }
             }
             FileType::RegularFile if marked => {
                 let name = overlay(self.options.user_xattr, "whiteout");
@@ -534,6 +544,11 @@ impl<'a> Archiver<'a> {
         }
         Ok(())
     }
+}
+
+/// Whether a file that was listed is not there any more.
+fn is_gone(error: &Error) -> bool {
+    matches!(error, Error::File { source, .. } if source.kind() == io::ErrorKind::NotFound)
 }
 
 fn open(root: &Root, path: &Path) -> Result<OwnedFd> {

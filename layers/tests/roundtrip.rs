@@ -158,6 +158,42 @@ fn unpack(tar: &[u8], whiteouts: Whiteouts) -> TempDir {
     temp
 }
 
+/// Takes what is written, and removes files as soon as something is.
+struct Removing<'a>(&'a Path);
+
+impl std::io::Write for Removing<'_> {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        for name in ["b", "c", "d"] {
+            let path = self.0.join(name);
+            let _ = if path.is_dir() { fs::remove_dir(path) } else { fs::remove_file(path) };
+        }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn what_vanishes_from_a_living_tree_is_left_out() {
+    for live in [true, false] {
+        let temp = TempDir::new().unwrap();
+        fs::write(temp.path().join("a"), vec![7; 4 << 20]).unwrap();
+        fs::write(temp.path().join("b"), "b").unwrap();
+        fs::create_dir(temp.path().join("c")).unwrap();
+        std::os::unix::fs::symlink("a", temp.path().join("d")).unwrap();
+        let root = Root::open(temp.path()).unwrap();
+        let options = DiffOptions { live, ..DiffOptions::default() };
+        let mut out = Removing(temp.path());
+        let made = archive(&root, Path::new(""), &mut out, &options, &Task::silent());
+        match live {
+            true => assert_eq!(made.unwrap().entries, 1),
+            false => assert!(made.unwrap_err().to_string().contains("reading b")),
+        }
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 24, failure_persistence: None, ..Default::default() })]
 

@@ -297,7 +297,7 @@ fn what_is_not_there_is_told_with_what_to_do() {
     bench.rbuild(["volume", "rm", "nosuch"]).fails(&["nosuch", "rbuild volume ls"]);
     let told = bench.rbuild(["load", "-i", "nosuch.tar"]);
     assert!(!told.stderr.contains("oci-archive"), "{}", told.told());
-    told.fails(&["opening", "nosuch.tar", "No such file"]);
+    told.fails(&["opening", "nosuch.tar", "no such file"]);
 }
 
 #[test]

@@ -122,6 +122,7 @@ fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Ve
         clamp: wish.epoch.filter(|_| !wish.keep_times),
         root_entry: true,
         mounted_on: working.mounted_on.clone(),
+        live: true,
         owners: working.owners.clone(),
         ..DiffOptions::default()
     };
