@@ -432,7 +432,7 @@ mod tests {
                 "without [auth]",
             ),
             ("[[access]]\nrepositories = [\"*\"]\nusers = []\nallow = [\"brew\"]", "brew"),
-            ("[[quota]]\nprefix = \"Team\"\nbytes = 1", "lower case"),
+            ("[[quota]]\nprefix = \"Team\"\nbytes = 1", "lowercase"),
             ("[[quota]]\nprefix = \"team\"", "bytes"),
             (
                 "[[upstream]]\nprefix = \"hub\"\nregistry = \"docker.io\"\n\

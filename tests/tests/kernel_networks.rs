@@ -395,7 +395,7 @@ fn without_permission_the_kernel_carries_no_network_and_the_error_says_what_is_m
     command.env("RBUILD_ROOT", bench.store()).args(["--mount", "sh", "-c", line, "sh"]);
     command.arg(e2e::binary("rbuild"));
     let ran = run(command.args(["run", "--rm", "--network=must", "busybox", "true"]));
-    ran.code(125).fails(&["must", "setting net.", "Read-only", "carrier=kernel"]);
+    ran.code(125).fails(&["must", "setting net.", "read-only", "carrier=kernel"]);
     end(&bench);
     let Some(user) = User::get() else { return };
     let bench = Bench::of(user.uid, user.gid);

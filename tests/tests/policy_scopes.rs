@@ -133,7 +133,7 @@ fn a_user_policy_that_is_there_and_cannot_be_read_fails() {
     std::fs::remove_file(&containers).unwrap();
     std::fs::create_dir(&containers).unwrap();
     symlink("nowhere", containers.join("policy.json")).unwrap();
-    pull().code(1).fails(&["policy.json", "No such file"]);
+    pull().code(1).fails(&["policy.json", "no such file"]);
     std::fs::remove_file(containers.join("policy.json")).unwrap();
     std::fs::create_dir(containers.join("policy.json")).unwrap();
     pull().code(1).fails(&["policy.json"]);

@@ -294,7 +294,7 @@ fn waits(scene: &Scene, line: &[&str]) -> Vec<String> {
     command.current_dir(scene.bench.path());
     e2e::run(&mut command).ok();
     let trace = std::fs::read_to_string(trace).unwrap();
-    let calls = trace.lines().filter(|line| !line.contains(" resumed>"));
+    let calls = trace.lines().filter(|line| line.contains("sync") && !line.contains(" resumed>"));
     calls.map(str::to_owned).collect()
 }
 

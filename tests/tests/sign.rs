@@ -118,7 +118,7 @@ fn keys_are_made_once_and_closed() {
     };
     sign("one.key", "wrong").fails(&["one.key", "passphrase is wrong"]);
     sign("one.pub", PASSPHRASE).fails(&["one.pub"]);
-    sign("none.key", PASSPHRASE).fails(&["none.key", "No such file"]);
+    sign("none.key", PASSPHRASE).fails(&["none.key", "no such file"]);
     scene.bench.write("junk.key", "junk");
     sign("junk.key", PASSPHRASE).fails(&["junk.key"]);
     scene.ours("rcopy", &["verify", place]).code(1).fails(&["--key"]);
