@@ -270,29 +270,18 @@ pub(crate) fn run(
     Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
 
-/// Reads a line with the tree of its command alone: building the tree of all commands takes longer
-/// than many a command.
+/// Reads a line of a command that has no commands of its own.
 fn quickly(line: &[OsString]) -> Option<Rbuild> {
     // A tree that the dialect changes is read whole.
     if Dialect::spoken() == Dialect::Buildah {
         return None;
     }
-    let name = line.get(1)?;
-    let (_, read) = ALONE.iter().find(|(known, _)| name == known)?;
-    read(line)
-}
-
-fn alone<C: Args>(
-    name: &'static str,
-    line: &[OsString],
-    command: impl FnOnce(C) -> Command,
-) -> Option<Rbuild> {
-    let (every, own) = tree::parse_one(name, line)?;
-    Some(Rbuild { every, command: command(own) })
+    let (every, command) = tree::parse_alone(ALONE, line)?;
+    Some(Rbuild { every, command })
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<Rbuild>] = options::each_alone! { alone;
+const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
     "bud" => Command::Bud, "build" => Command::Bud, "build-using-dockerfile" => Command::Bud,
     "bake" => Command::Bake, "plan" => Command::Plan, "run" => Command::Run,
     "create" => Command::Create, "start" => Command::Start, "restart" => Command::Restart,

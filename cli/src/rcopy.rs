@@ -188,25 +188,14 @@ pub(crate) fn run(
     Ok(done.map_err(|failure| failure.full_disk(|| app.conf.store_root().ok())))
 }
 
-/// Reads a line with the tree of its command alone: building the tree of all commands takes longer
-/// than many a command.
+/// Reads a line of a command that has no commands of its own.
 fn quickly(line: &[OsString]) -> Option<Rcopy> {
-    let name = line.get(1)?;
-    let (_, read) = ALONE.iter().find(|(known, _)| name == known)?;
-    read(line)
-}
-
-fn alone<C: Args>(
-    name: &'static str,
-    line: &[OsString],
-    command: impl FnOnce(C) -> Command,
-) -> Option<Rcopy> {
-    let (every, own) = tree::parse_one(name, line)?;
-    Some(Rcopy { every, command: command(own) })
+    let (every, command) = tree::parse_alone(ALONE, line)?;
+    Some(Rcopy { every, command })
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<Rcopy>] = options::each_alone! { alone;
+const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
     "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
     "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
     "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,

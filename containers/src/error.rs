@@ -168,7 +168,7 @@ pub enum Error {
         mode: &'static str,
     },
     /// The network or another namespace of a container cannot be joined by an ordinary user: each of
-    /// his containers is in a user namespace of its own.
+    /// the user's containers is in a user namespace of its own.
     #[error("sharing the {what} namespace of container {name}")]
     Unshared {
         /// Which namespace: `network`, `pid`, `ipc`, `uts` or `user`.

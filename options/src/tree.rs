@@ -41,15 +41,27 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
     }
 }
 
-/// A command that is read alone: its name, and what reads a line of it.
-pub type Alone<P> = (&'static str, fn(&[OsString]) -> Option<P>);
+/// A command that is read alone: its name, and what reads a line of it into the options `E` of every
+/// command and the command `K`.
+pub type Alone<E, K> = (&'static str, fn(&[OsString]) -> Option<(E, K)>);
 
-/// The table of commands that are read alone: name and function that reads a line, by `$read`.
+/// The table of commands that are read alone: names, and what makes a command of its own options.
 #[macro_export]
 macro_rules! each_alone {
-    ($read:ident; $($name:literal => $command:expr),+ $(,)?) => {
-        &[$(($name, |line| $read($name, line, $command))),+]
+    ($($name:literal => $command:expr),+ $(,)?) => {
+        &[$(($name, |line| {
+            let (every, own) = $crate::tree::parse_one($name, line)?;
+            Some((every, $command(own)))
+        })),+]
     };
+}
+
+/// Reads a line with the tree of its command alone: building the tree of all commands takes longer
+/// than many a command. `None` as for [`parse_one`], and for a command that the table does not have.
+pub fn parse_alone<E, K>(table: &[Alone<E, K>], line: &[OsString]) -> Option<(E, K)> {
+    let name = line.get(1)?;
+    let (_, read) = table.iter().find(|(known, _)| name == known)?;
+    read(line)
 }
 
 /// Reads the line of the one command `name` with a tree that has no other: building the whole tree

@@ -30,9 +30,9 @@ pub enum UserNamespace {
 /// Which ids are the same.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct KeepId {
-    /// What the user is, if not what he is on the machine.
+    /// The id of the user inside, if not that on the machine.
     uid: Option<u32>,
-    /// What his group is.
+    /// The id of the user's group inside.
     gid: Option<u32>,
     /// How many ids there are, if not all.
     size: Option<u32>,
@@ -52,7 +52,7 @@ impl UserNamespace {
         }
     }
 
-    /// Who runs the program where nobody is named: who keeps his ids keeps his name.
+    /// The user that runs the program if none is named: with kept ids it is the user of the machine.
     pub fn user(&self) -> Option<String> {
         match self {
             UserNamespace::KeepId(kept) if runtime::in_user_namespace() => {
@@ -71,7 +71,7 @@ impl KeepId {
         (self.uid.unwrap_or(uid), self.gid.unwrap_or(gid))
     }
 
-    /// All ids there are for root; for an ordinary user the subordinate ids around his own.
+    /// All ids there are for root; for an ordinary user the subordinate ids around the user's own.
     fn maps(self) -> IdMaps {
         let same = |inside, outside, count| IdRange { inside, outside, count };
         if !runtime::in_user_namespace() {
@@ -205,8 +205,8 @@ pub fn ids(
     if runtime::in_user_namespace() && !matches!(ids, Ids::Join(_)) {
         if names.iter().any(Option::is_some) {
             return Err(SyntaxError::new("ids by the name of a user need root").hinting(
-                "an ordinary user has his subordinate ids: let auto choose some, or map them, with 0 for \
-                 himself and 1 for the first of them",
+                "an ordinary user has subordinate ids: let auto choose some, or map them, with 0 for \
+                 the user and 1 for the first of them",
             ));
         }
         if runtime::mapped_ids() < 2 {
