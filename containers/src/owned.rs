@@ -39,7 +39,9 @@ pub(crate) fn lay(stack: Stack, place: &Path, maps: &IdMaps, task: &Task) -> Res
         _ => {}
     }
     std::fs::create_dir(&unfinished).map_err(Error::file("making", &unfinished))?;
-    copy_all(&below, &unfinished, maps, task)?;
+    // On a full disk the rest of a copy would leave no room for taking the container back.
+    copy_all(&below, &unfinished, maps, task)
+        .inspect_err(|_| drop(std::fs::remove_dir_all(&unfinished)))?;
     let top = below.metadata(Path::new(""))?;
     let owner = maps.outside(top.st_uid, top.st_gid).unwrap_or((0, 0));
     // The root is that of the upper directory.
@@ -60,4 +62,23 @@ fn copy_all(below: &Root, place: &Path, maps: &IdMaps, task: &Task) -> Result<()
     let options = CopyOptions { owners: Some(&owners), threads, ..CopyOptions::default() };
     let here = Path::new("");
     copy(below, here, &Root::open(place)?, here, &options, task).map(drop).map_err(Error::Owners)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_copy_that_fails_leaves_nothing() {
+        let here = tempfile::tempdir().unwrap();
+        let (image, place) = (here.path().join("image"), here.path().join("lower"));
+        std::fs::create_dir(&image).unwrap();
+        std::fs::write(image.join("file"), "of an owner who is not among the ids").unwrap();
+        let range = |inside| vec![IdRange { inside, outside: 0, count: 1 }];
+        let maps = IdMaps { uids: range(4_000_000_000), gids: range(4_000_000_000) };
+        let stack = Stack { lower: vec![image], ..Stack::default() };
+        let failed = lay(stack, &place, &maps, &Task::silent()).unwrap_err();
+        assert!(matches!(failed, Error::Owners(_)), "{failed}");
+        assert_eq!(std::fs::read_dir(here.path()).unwrap().count(), 1);
+    }
 }
