@@ -18,7 +18,7 @@ use image_commands::{
     account, image_list, images as image_names, import, manifest, sbom, transfer,
 };
 use options::globals::Globals;
-use options::help::Overview;
+use options::overview::{Group, Overview};
 use options::{Dialect, Failure, reference, tree};
 
 use crate::{about, care, docker, images, prune};
@@ -156,75 +156,62 @@ enum Command {
 }
 
 impl Overview for Rbuild {
-    const GROUPS: &[(&str, &[&str])] = &[
-        ("Build", &["bud", "bake", "plan", "debug", "lock", "verify-build"]),
-        (
-            "Working containers",
-            &[
-                "from",
-                "copy",
-                "add",
-                "config",
-                "commit",
-                "mount",
-                "umount",
-                "containers",
-                "rename",
-                "unshare",
-            ],
-        ),
+    const GROUPS: &[Group] = &[
+        ("Build", &["bud", "bake", "plan"], &["debug", "lock", "verify-build"]),
         (
             "Containers",
+            &["run", "ps", "logs", "exec", "cp", "stop", "rm"],
             &[
-                "run",
                 "create",
                 "start",
-                "stop",
                 "restart",
+                "kill",
+                "wait",
                 "pause",
                 "unpause",
                 "update",
-                "kill",
-                "wait",
-                "rm",
-                "ps",
-                "port",
-                "logs",
-                "exec",
                 "attach",
-                "cp",
-                "diff",
-                "export",
                 "top",
                 "stats",
                 "events",
+                "port",
+                "diff",
+                "export",
                 "healthcheck",
                 "volume",
                 "network",
             ],
         ),
-        ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
-        ("Registries", &["pull", "push", "save", "load", "import", "login", "logout", "registry"]),
+        (
+            "Images",
+            &["images", "pull", "push", "tag", "rmi", "inspect", "history"],
+            &["untag", "save", "load", "import", "manifest", "sbom"],
+        ),
+        ("Registries", &["login", "registry"], &["logout"]),
         (
             "Trust",
+            &["sign", "verify", "policy"],
             &[
-                "sign",
-                "verify",
                 "attest",
                 "verify-attestation",
                 "sign-blob",
                 "verify-blob",
                 "trust",
-                "policy",
                 "generate-key-pair",
                 "public-key",
             ],
         ),
         (
-            "System",
-            &["prune", "du", "df", "check", "runtime", "info", "version", "completion", "man"],
+            "Working containers, as in buildah",
+            &["from", "commit"],
+            &["copy", "add", "config", "mount", "umount", "containers", "rename", "unshare"],
         ),
-        ("As Docker groups them", &["container", "image", "system", "buildx"]),
+        (
+            "System",
+            &["df", "prune", "check"],
+            &["du", "info", "version", "runtime", "completion", "man"],
+        ),
+        ("Commands in Docker's groups", &[], &["container", "image", "system", "buildx"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rbuild bud -t app .                            # build the Dockerfile here",

@@ -10,7 +10,7 @@ use image_commands::{
     layers, ratelimit, raw, standalone, sync, tags, validate,
 };
 use options::globals::Globals;
-use options::help::Overview;
+use options::overview::{Group, Overview};
 use options::settings::Settings;
 use options::{Failure, reference, tree};
 
@@ -105,46 +105,32 @@ enum Command {
 }
 
 impl Overview for Rcopy {
-    const GROUPS: &[(&str, &[&str])] = &[
-        ("Copy", &["copy", "sync", "pull", "push", "layers", "export", "get-file"]),
+    const GROUPS: &[Group] = &[
+        ("Copy", &["copy", "sync", "pull", "push"], &["layers", "export", "get-file"]),
         (
             "Look",
+            &["inspect", "list-tags", "digest", "diff", "explore", "tree"],
             &[
-                "inspect",
-                "explore",
                 "config",
-                "list-tags",
                 "ls",
                 "catalog",
-                "digest",
                 "manifest-digest",
-                "diff",
                 "validate",
-                "tree",
                 "download",
                 "ratelimit",
+                "whoami",
             ],
         ),
         (
             "Change",
-            &[
-                "append",
-                "mutate",
-                "flatten",
-                "rebase",
-                "check-base",
-                "index",
-                "tag",
-                "delete",
-                "clean",
-            ],
+            &["tag", "delete", "mutate", "rebase"],
+            &["append", "flatten", "check-base", "index", "clean"],
         ),
-        ("Parts", &["artifact", "blob", "manifest"]),
+        ("Parts of images", &["artifact"], &["blob", "manifest"]),
         (
             "Trust",
+            &["sign", "verify"],
             &[
-                "sign",
-                "verify",
                 "sign-blob",
                 "verify-blob",
                 "trust",
@@ -155,7 +141,7 @@ impl Overview for Rcopy {
                 "public-key",
             ],
         ),
-        ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
+        ("System", &["login", "logout"], &["auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rcopy copy docker://registry.example/app:1 oci:app:1            # to a layout",

@@ -51,6 +51,7 @@ pub mod help_check;
 pub mod key_file;
 pub mod list;
 pub mod names;
+pub mod overview;
 pub mod place;
 pub mod platform;
 mod program;

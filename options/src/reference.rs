@@ -6,7 +6,8 @@ use std::path::Path;
 use clap::{Arg, Command};
 
 use crate::Failure;
-use crate::help::{self, Overview};
+use crate::help;
+use crate::overview::Overview;
 
 /// Writes the manual pages, or the Markdown pages.
 ///
@@ -50,10 +51,11 @@ fn overview<P: Overview>(tree: &Command) -> String {
             let _ = writeln!(text, "| [`{word}`]({name}/{word}.md) | {} |", cell(&about(command)));
         }
     };
-    for (title, names) in P::GROUPS {
+    for (title, common, others) in P::GROUPS {
         let of = |name: &&str| left.iter().find(|command| command.get_name() == *name).copied();
-        group(title, &names.iter().filter_map(of).collect::<Vec<_>>());
-        left.retain(|command| !names.contains(&command.get_name()));
+        let names = common.iter().chain(*others);
+        group(title, &names.filter_map(of).collect::<Vec<_>>());
+        left.retain(|one| !common.contains(&one.get_name()) && !others.contains(&one.get_name()));
     }
     if !left.is_empty() {
         group("Other", &left);

@@ -9,13 +9,17 @@ use clap::{Args, Command, FromArgMatches};
 use crate::clusters::spread;
 use crate::dialect::Dialect;
 use crate::elsewhere;
-use crate::help::{self, Overview};
+use crate::help;
+use crate::overview::Overview;
 
 /// Reads a command line.
 ///
 /// # Errors
 /// Wrong use, or help that was asked for.
 pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, clap::Error> {
+    if let Some(help) = help::asked::<P>(arguments) {
+        return Err(help);
+    }
     let dialect = Dialect::spoken();
     // Every switch that is changed is moved twice: only those of the line are.
     let mut tree = lenient_of(dialect.tree(P::command()), arguments);
@@ -149,7 +153,7 @@ mod tests {
     }
 
     impl Overview for Line {
-        const GROUPS: &[(&str, &[&str])] = &[];
+        const GROUPS: &[crate::overview::Group] = &[];
         const EXAMPLES: &[&str] = &[];
     }
 

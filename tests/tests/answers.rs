@@ -30,6 +30,22 @@ fn rbuild_ends_with_125_and_rcopy_with_1_or_2() {
 }
 
 #[test]
+fn help_lists_common_commands_and_all_of_them_and_explains_one() {
+    let bench = Bench::new();
+    let help = |line: &[&str]| bench.rbuild(line).ok().stdout;
+    let first = help(&["help"]);
+    assert_eq!(first, help(&["--help"]));
+    assert!(first.contains("\n  bud, build ") && !first.contains("\n  verify-build "), "{first}");
+    assert!(first.contains("rbuild help all"), "{first}");
+    let all = help(&["help", "all"]);
+    assert!(all.contains("\n  verify-build ") && all.contains("\n  run "), "{all}");
+    assert_eq!(help(&["help", "volume", "ls"]), help(&["volume", "ls", "--help"]));
+    bench.rbuild(["help", "no-such-verb"]).code(125).fails(&["no-such-verb"]);
+    let rcopy = bench.rcopy(["help", "all"]).ok().stdout;
+    assert!(rcopy.contains("\n  standalone-sign "), "{rcopy}");
+}
+
+#[test]
 fn switches_take_truth_values_and_the_last_of_an_option_counts() {
     let bench = Bench::new();
     let layer = e2e::image::Layer::new().file("a", 0o644, b"x").finish();
