@@ -12,6 +12,7 @@ use std::io::{self, BufRead, BufReader, Read};
 use image::{Digest, Digester};
 use task::Task;
 
+pub(crate) use self::merge::contents;
 pub use self::merge::merge;
 use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Xattrs};
 use crate::unpack::EntryName;
