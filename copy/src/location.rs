@@ -34,6 +34,8 @@ pub enum Location {
     DockerArchive(PathBuf, Named),
     /// `dir:path`: a directory of loose files as skopeo writes it.
     Directory(PathBuf),
+    /// `tarball:path[:path…]`: an image of archives, its layers.
+    Tarball(Vec<PathBuf>),
     /// `store:name`: the images on this machine.
     Store(String),
     /// `docker-daemon:name` or `docker-daemon:sha256:id`: an image of a Docker daemon.
@@ -67,7 +69,7 @@ impl fmt::Display for StorageAt {
     }
 }
 
-const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir:, store:, docker-daemon: or containers-storage:";
+const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir:, tarball:, store:, docker-daemon: or containers-storage:";
 
 impl Location {
     /// The word before the colon.
@@ -78,6 +80,7 @@ impl Location {
             Location::OciArchive(..) => "oci-archive",
             Location::DockerArchive(..) => "docker-archive",
             Location::Directory(_) => "dir",
+            Location::Tarball(_) => "tarball",
             Location::Store(_) => "store",
             Location::Daemon(_) => "docker-daemon",
             Location::Containers(..) => "containers-storage",
@@ -90,9 +93,10 @@ impl Location {
             Location::Registry(_) | Location::Layout(..) => Capabilities::ALL,
             Location::OciArchive(..) | Location::Store(_) => Capabilities::REFERRERS,
             Location::Directory(_) => Capabilities::INDEXES,
-            Location::DockerArchive(..) | Location::Daemon(_) | Location::Containers(..) => {
-                Capabilities::ONE_IMAGE
-            }
+            Location::DockerArchive(..)
+            | Location::Tarball(_)
+            | Location::Daemon(_)
+            | Location::Containers(..) => Capabilities::ONE_IMAGE,
         }
     }
 
@@ -103,6 +107,9 @@ impl Location {
             Location::OciArchive(path, named) => Location::OciArchive(base.join(path), named),
             Location::DockerArchive(path, named) => Location::DockerArchive(base.join(path), named),
             Location::Directory(path) => Location::Directory(base.join(path)),
+            Location::Tarball(paths) => {
+                Location::Tarball(paths.into_iter().map(|path| base.join(path)).collect())
+            }
             Location::Containers(Some(at), name) => {
                 let graph_root = base.join(at.graph_root);
                 let run_root = at.run_root.map(|path| base.join(path));
@@ -137,13 +144,14 @@ impl FromStr for Location {
                 path_and_name(text, rest).map(|(path, name)| Location::DockerArchive(path, name))
             }
             "dir" if !rest.is_empty() => Ok(Location::Directory(rest.into())),
+            "tarball" if !rest.is_empty() => tarball(text, rest),
             "store" if !rest.is_empty() => Ok(Location::Store(rest.to_owned())),
             "containers-storage" => containers(text, rest),
             "docker-daemon" if is_daemons(rest) => Ok(Location::Daemon(rest.to_owned())),
             "docker-daemon" if !rest.is_empty() => {
                 Err(refuse(text, "it is neither a name nor an id of an image", None))
             }
-            "dir" | "store" | "docker-daemon" => {
+            "dir" | "store" | "tarball" | "docker-daemon" => {
                 Err(refuse(text, "nothing follows the colon", None))
             }
             _ if foreign(text) => {
@@ -178,13 +186,22 @@ const FOREIGN: &[(&str, &str)] = &[
         "sif",
         "write the files of the container to a tar archive; `rbuild import` makes an image from it",
     ),
-    ("tarball", "`rbuild import` makes an image from the archive of a root file system"),
 ];
 
 /// Whether a text begins with a transport of skopeo that there is not.
 pub fn foreign(text: &str) -> bool {
     let transport = text.split_once(':').map(|(transport, _)| transport);
     FOREIGN.iter().any(|(name, _)| Some(*name) == transport)
+}
+
+/// `path`, `path:path`; `-` is standard input.
+fn tarball(text: &str, rest: &str) -> Result<Location> {
+    let one = |path: &str| match path {
+        "" => Err(refuse(text, "a path is empty", None)),
+        "-" => Ok(PathBuf::from("/dev/stdin")),
+        path => Ok(PathBuf::from(path)),
+    };
+    rest.split(':').map(one).collect::<Result<_>>().map(Location::Tarball)
 }
 
 fn registry(text: &str, rest: &str) -> Result<Location> {
@@ -295,6 +312,10 @@ impl fmt::Display for Location {
                 }
             }
             Location::Directory(path) => write!(f, "{}", path.display()),
+            Location::Tarball(paths) => {
+                let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&shown.join(":"))
+            }
             Location::Store(name) | Location::Daemon(name) | Location::Containers(None, name) => {
                 f.write_str(name)
             }
@@ -326,6 +347,8 @@ mod tests {
             ("docker-archive:a.tar:app:1", "docker-archive:a.tar:app:1"),
             ("docker-archive:a.tar:@0", "docker-archive:a.tar:@0"),
             ("dir:/a:b", "dir:/a:b"),
+            ("tarball:a.tar", "tarball:a.tar"),
+            ("tarball:/a.tar.gz:b:-", "tarball:/a.tar.gz:b:/dev/stdin"),
             ("store:localhost/app", "store:localhost/app"),
             ("docker-daemon:app:1", "docker-daemon:app:1"),
             ("docker-daemon:r.example:5000/a/b", "docker-daemon:r.example:5000/a/b"),
@@ -365,6 +388,8 @@ mod tests {
             ("oci:x:@y", None),
             ("oci:x@sha256:00", None),
             ("dir:", None),
+            ("tarball:", None),
+            ("tarball:a::b", None),
             ("store:", None),
             ("docker://", None),
             ("docker://UPPER/Case", None),

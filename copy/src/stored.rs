@@ -1,6 +1,6 @@
 //! What images are called where they go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{Digest, Reference};
 
@@ -33,6 +33,16 @@ impl Location {
             | Location::OciArchive(path, _)
             | Location::DockerArchive(path, _)
             | Location::Directory(path) => file_name(path),
+            // `app.tar.gz` is app.
+            Location::Tarball(paths) => {
+                let path = paths.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+                let stem = path.file_stem().map(Path::new).unwrap_or(path);
+                file_name(if stem.extension().is_some_and(|end| end == "tar") {
+                    stem
+                } else {
+                    path
+                })
+            }
             Location::Daemon(name) | Location::Containers(_, name) => whole(name, "docker.io"),
         }
     }
@@ -77,6 +87,7 @@ mod tests {
             ("oci:/x/Base.v1", "localhost/base:latest".to_owned()),
             ("oci:/x/base:app:2", "localhost/app:2".to_owned()),
             ("dir:/x/app", "localhost/app:latest".to_owned()),
+            ("tarball:/x/app.tar.gz:/x/b", "localhost/app:latest".to_owned()),
             ("docker-daemon:app:1", "docker.io/library/app:1".to_owned()),
         ] {
             assert_eq!(location.parse::<Location>().unwrap().store_name().unwrap(), name);

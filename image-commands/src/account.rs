@@ -136,6 +136,7 @@ pub struct Logout {
 
 impl Runnable for Logout {
     fn run(self, app: &App) -> Result<u8, Failure> {
+        app.conf.check_authfile()?;
         let files = app.conf.keychain(None)?;
         let keys: Vec<String> = match self.registry {
             Some(registry) => vec![registry_key(&registry)],

@@ -6,7 +6,7 @@ use task::Cause;
 
 use crate::at::{
     Archive, ArchiveSource, ContainersImage, ContainersSink, Daemon, DaemonSink, DaemonSource,
-    DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
+    DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, Tarball, archive_names,
 };
 use crate::{Error, Location, Named, Result, Side, Sink, Source, StorageAt};
 
@@ -89,6 +89,7 @@ impl Places<'_> {
                 Box::new(ArchiveSource::new(path, Form::Docker, named.clone()))
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
+            Location::Tarball(paths) => Box::new(Tarball::new(paths)),
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSource::new(daemon(self)?, name)),
             Location::Containers(at, name) => Box::new(containers(at.as_ref(), name, self)),
@@ -124,6 +125,7 @@ impl Places<'_> {
             Location::Directory(path) => {
                 Box::new(Directory::new(path).unsynced(self.machine.unsynced))
             }
+            Location::Tarball(_) => return Err(cannot(location, "writing an image").into()),
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
             Location::Containers(at, name) => {
@@ -163,7 +165,7 @@ impl Places<'_> {
                 Ok(names.into_iter().map(|name| name.name).collect())
             }
             Location::Containers(at, name) => containers(at.as_ref(), name, self).names().await,
-            Location::Directory(_) | Location::Daemon(_) => {
+            Location::Directory(_) | Location::Tarball(_) | Location::Daemon(_) => {
                 Err(cannot(location, "listing names").into())
             }
         }

@@ -25,6 +25,8 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
             full.into_iter().chain(paths).collect()
         }
         Location::Directory(path) => path_scopes(&path.to_string_lossy()),
+        // Only the transport's default is about several files.
+        Location::Tarball(_) => Vec::new(),
         Location::Store(name) => vec![name.clone()],
         Location::Daemon(name) => match name.parse::<Reference>() {
             Ok(reference) => registry_scopes(&reference),

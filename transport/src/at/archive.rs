@@ -140,7 +140,10 @@ fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opene
             None => "it has no file index.json, so it is not an OCI archive".to_owned(),
         },
     })?;
-    let entry = named::pick(&entries, named, &place)?;
+    let read = |entry: &Descriptor| {
+        tar.read(&blob_name(entry.digest), MAX_DOCUMENT).ok().flatten().map(Bytes::from)
+    };
+    let entry = named::pick_or_below(&entries, named, &place, &read)?;
     let (root, named) = (named::unnamed(entry.clone()), named::named_as(&entry, named));
     let (docker, subjects) = Default::default();
     Ok(Opened { tar, root, named, docker, subjects })
@@ -319,7 +322,7 @@ impl Archive {
             Named::Name(name) => (Some(name.clone()), full_name(name, self.form)?),
             _ => (None, None),
         };
-        let mut entry = named::unnamed(root.clone());
+        let mut entry = named::placeless(named::unnamed(root.clone()));
         entry.data = None;
         if let Some(reference) = &reference {
             let tag = reference.tag.as_ref().map(ToString::to_string).unwrap_or_default();

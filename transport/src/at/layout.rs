@@ -175,13 +175,14 @@ fn write_document(layout: &Layout, descriptor: &Descriptor, document: &[u8]) -> 
 impl Source for LayoutImage {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         let (path, named, place) = (self.path.clone(), self.named.clone(), self.place());
-        let found = Arc::clone(&self.found);
+        let (found, open) = (Arc::clone(&self.found), self.opener(Layout::open));
         blocking(move || {
             if !path.exists() {
                 return Err(files::absent(&path).into());
             }
-            let entries = Layout::open(&path)?.entries()?;
-            let entry = named::pick(&entries, &named, &place)?;
+            let layout = open()?;
+            let read = |entry: &Descriptor| layout.read(entry).ok();
+            let entry = named::pick_or_below(&layout.entries()?, &named, &place, &read)?;
             let _ = found.set(named::named_as(&entry, &named));
             Ok(named::unnamed(entry))
         })
@@ -272,7 +273,7 @@ impl Sink for LayoutImage {
     }
 
     async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
-        let (root, named) = (root.clone(), self.named.clone());
+        let (root, named) = (named::placeless(root.clone()), self.named.clone());
         self.making(move |layout| {
             write_document(layout, &root, &document)?;
             match named {

@@ -90,6 +90,13 @@ pub(crate) struct Section {
     left: u64,
 }
 
+impl Section {
+    /// The whole file from its start, independently of other readers.
+    pub(crate) fn whole(file: &Arc<File>) -> Section {
+        Section { file: Arc::clone(file), offset: 0, left: u64::MAX }
+    }
+}
+
 impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
