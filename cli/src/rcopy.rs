@@ -12,7 +12,7 @@ use image_commands::{
 use options::globals::Globals;
 use options::overview::{Group, Overview};
 use options::settings::Settings;
-use options::{Failure, reference, tree};
+use options::{Failure, reference, translate, tree};
 
 use crate::about;
 
@@ -158,9 +158,13 @@ pub(crate) fn run(
     arguments: &[OsString],
     rootless: bool,
 ) -> Result<Result<u8, Failure>, clap::Error> {
-    let Rcopy { every, command } = match quickly(arguments) {
+    let arguments = match translate::translated(arguments) {
+        Ok(line) => line,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let Rcopy { every, command } = match quickly(&arguments) {
         Some(parsed) => parsed,
-        None => tree::parse::<Rcopy>(arguments)?,
+        None => tree::parse::<Rcopy>(&arguments)?,
     };
     let EveryCommand { mut globals, settings, tls_verify } = every;
     if settings.debug && globals.log.is_none() {

@@ -131,11 +131,14 @@ impl Configured {
         let mut hosts = self.certificates(reach)?;
         let tls_verify = reach.tls_verify.or(self.settings.tls_verify);
         let parameters = self.tls_parameters()?;
-        if tls_verify.is_some() || reach.cert_dir.is_some() || parameters.is_some() {
+        let strict_loopback = Dialect::spoken().trusts_no_loopback();
+        let everywhere = tls_verify.is_some() || reach.cert_dir.is_some() || strict_loopback;
+        if everywhere || parameters.is_some() {
             hosts.push(HostRule { prefix: "*".to_owned(), ..HostRule::default() });
         }
         for rule in &mut hosts {
             rule.parameters = parameters.clone().unwrap_or_default();
+            rule.strict_loopback = strict_loopback;
             rule.tls = tls_verify.map(|verify| if verify { Tls::Verify } else { Tls::Optional });
             if let Some(directory) = &reach.cert_dir {
                 *rule = std::mem::take(rule).certificates(&absolute(directory)?)?;

@@ -64,6 +64,7 @@ pub mod sealer;
 pub mod settings;
 pub mod sign_copy;
 pub mod signer;
+pub mod translate;
 pub mod tree;
 
 pub use configured::{Configured, Servers};

@@ -32,6 +32,7 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
         // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
         Err(_)
             if !default.is_empty()
+                && !Dialect::spoken().needs_transports()
                 && !text.starts_with("docker:")
                 && (Dialect::spoken() == Dialect::Crane || !transport::foreign(text))
                 && text.parse::<Reference>().is_ok() =>

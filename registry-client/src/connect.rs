@@ -109,7 +109,7 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
 pub(crate) fn policy_of(options: &Options, url: &Url) -> Own {
     let authority = authority_of(url);
     let rule = hosts::rule_for(&options.hosts, &authority);
-    let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or(hosts::default_tls(&authority));
+    let tls = hosts::tls_of(rule.map(|(_, rule)| rule), &authority);
     Own { tls, rule: rule.map(|(index, _)| index) }
 }
 
