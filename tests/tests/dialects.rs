@@ -364,7 +364,9 @@ fn skopeo_suits_images_to_where_they_go() {
     }
     // An image of another platform is no missing image.
     skopeo("--override-arch=s390x --override-os=plan9 inspect oci:index:app").code(1);
-    skopeo(&format!("--tls-verify=false inspect docker://{at}/packed:2")).code(2).fails(&["there is no tag 2"]);
+    skopeo(&format!("--tls-verify=false inspect docker://{at}/packed:2"))
+        .code(2)
+        .fails(&["there is no tag 2"]);
     // No certificates are no reason to stop.
     let none = "inspect --tls-verify=false --cert-dir=/no/such docker://";
     let told = skopeo(&format!("{none}{at}/packed:1")).ok();
