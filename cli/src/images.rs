@@ -89,10 +89,10 @@ pub(crate) struct Inspect {
     /// The images, containers, volumes or networks
     #[arg(required_unless_present = "latest")]
     names: Vec<String>,
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long, conflicts_with = "names")]
     latest: bool,
-    /// Show the sizes of containers: what each wrote, and that with its image
+    /// Show the sizes of containers: of their changes, and with their image
     #[arg(short, long)]
     size: bool,
     /// Look for objects of this type only

@@ -62,14 +62,13 @@ pub(crate) struct NewFlags {
     /// Mount the volumes and host paths of another container
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// Pull the image: always, missing, never, or newer: always, but the store's is good enough where
-    /// the registry does not give it (default: missing)
+    /// Pull the image: missing (default), always, never, or newer, which uses the image in the store if
+    /// the pull fails
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
     #[command(flatten)]
     platform: options::platform::PlatformFlags,
-    /// Run in a directory of this machine in place of an image; with `:O` behind it, what the
-    /// container writes is kept apart
+    /// Run in a directory of this machine instead of an image; with DIR:O the directory does not change
     #[arg(long)]
     rootfs: bool,
     /// Do not show the progress of a pull
@@ -98,8 +97,8 @@ pub struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
-    /// Start before the image is here, and fetch files when they are read; with --rm. Layers must be
-    /// zstd:chunked or eStargz
+    /// Start before the image is here, and fetch files when they are read. Needs --rm, and layers in
+    /// zstd:chunked, eStargz or gzip with an index
     #[arg(long)]
     lazy: bool,
     /// Remove the container and its image when the container ends, unless something else uses the image

@@ -194,7 +194,7 @@ pub struct Push {
     /// Write the digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Sign with this GPG key what is written to a registry or dir:
+    /// Sign the image in the registry or dir: with this GPG key
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Do not push signatures
@@ -203,14 +203,14 @@ pub struct Push {
     /// Remove the image from the store after the push
     #[arg(long)]
     rm: bool,
-    #[command(flatten)]
-    compress: PushCompression,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
     /// Show progress in this form
     #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
     progress: Progress,
+    #[command(flatten)]
+    compress: PushCompression,
     #[command(flatten)]
     registry: RegistryFlags,
     #[command(flatten)]

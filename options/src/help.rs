@@ -4,8 +4,8 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::Command;
 use clap::builder::ArgAction;
+use clap::{Arg, Command};
 
 use crate::overview::{Extent, Overview, overview};
 use crate::{Failure, examples};
@@ -69,12 +69,22 @@ pub fn shown_alone(tree: Command, path: &str) -> Command {
     tree.mut_subcommands(|command| below(command, &format!("Options of every command: {path} -h")))
 }
 
+/// Leaves the list of values out for switches, and where the help names all of them.
+fn without_known_values(arg: Arg) -> Arg {
+    let values = arg.get_possible_values();
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let words: Vec<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+    let switch = values.len() == 2 && values.iter().any(|value| value.get_name() == "true");
+    let named = values.iter().all(|value| words.contains(&value.get_name()));
+    if switch || named { arg.hide_possible_values(true) } else { arg }
+}
+
 /// As shown below the program, where options of every command are left out.
 fn below(command: Command, footer: &str) -> Command {
     let command = command
         .mut_args(|arg| match arg.is_global_set() || arg.get_id() == "version" {
             true => arg.hide(true),
-            false => arg,
+            false => without_known_values(arg),
         })
         .help_template(format!("{TEMPLATE}\n\n{footer}"));
     command.mut_subcommands(|command| below(command, footer))

@@ -39,6 +39,12 @@ pub fn check<P: Overview>() {
                 assert!(usage < examples && examples < first.unwrap(), "{name}: {text}");
             }
         }
+        // A heading of flattened options would cover these if they came after it.
+        for flag in ["--quiet", "--progress", "--dry-run"] {
+            let own = |arg: &&clap::Arg| arg.get_long() == Some(&flag[2..]);
+            let heading = command.get_arguments().find(own).and_then(|arg| arg.get_help_heading());
+            assert_eq!(heading, None, "{name} {flag}");
+        }
         let cache = text.find("\nCache:\n");
         for flag in ["--cache-from", "--cache-to", "--disk-limit"] {
             let at = text.find(&format!("      {flag}"));
@@ -88,6 +94,7 @@ pub fn check_examples<P: Overview>(mut other: impl FnMut(&[OsString]) -> bool) {
     each(&mut tree, &mut |name, _| {
         commands.push(name.to_owned());
         for example in examples::of(name) {
+            assert!(example.line.len() + 2 <= SCREENS.1 - 2, "wraps: {}", example.line);
             let line = words(&example.line);
             let read = P::command().try_get_matches_from(&line);
             assert!(read.is_ok(), "{}: {}", example.line, read.unwrap_err());

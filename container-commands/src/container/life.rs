@@ -90,7 +90,7 @@ pub struct Start {
     /// Start matching containers that do not run, as `ps --filter`
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Start the container that was made last
+    /// Start the newest container
     #[arg(short, long, conflicts_with_all = ["all", "containers"])]
     latest: bool,
     /// The containers

@@ -54,7 +54,7 @@ pub struct Stats {
     /// Wait this many seconds between two lists
     #[arg(short, long, value_name = "SECONDS", default_value_t = 1)]
     interval: u32,
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long, conflicts_with = "containers")]
     latest: bool,
     /// Format each container with a Go template (`table TEMPLATE` for columns), or json

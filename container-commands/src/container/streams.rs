@@ -42,7 +42,7 @@ pub struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
-    /// Run it in the container that was made last
+    /// Run it in the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container, then the program and its arguments
@@ -122,7 +122,7 @@ pub struct Attach {
     /// Forward signals to the program (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: Option<bool>,
-    /// Connect to the container that was made last
+    /// Connect to the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container

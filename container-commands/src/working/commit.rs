@@ -80,7 +80,7 @@ pub struct Commit {
     /// Add the label io.rbuild.version
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     identity_label: Option<bool>,
-    /// Sign with this GPG key what is written to a registry or dir:
+    /// Sign the image in the registry or dir: with this GPG key
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Not supported: layers are not encrypted

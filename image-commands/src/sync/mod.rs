@@ -59,16 +59,6 @@ pub struct Sync {
     source: String,
     /// The destination; the last component of the repository name is appended to it
     destination: String,
-    #[command(flatten)]
-    choice: ChoiceFlags,
-    #[command(flatten)]
-    what: WhatFlags,
-    #[command(flatten)]
-    work: WorkFlags,
-    #[command(flatten)]
-    delete: DeleteFlags,
-    #[command(flatten)]
-    sign: SignFlags,
     /// Show what would be done; do nothing
     #[arg(long)]
     dry_run: bool,
@@ -87,6 +77,16 @@ pub struct Sync {
     /// Print nothing but errors
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    what: WhatFlags,
+    #[command(flatten)]
+    choice: ChoiceFlags,
+    #[command(flatten)]
+    work: WorkFlags,
+    #[command(flatten)]
+    delete: DeleteFlags,
+    #[command(flatten)]
+    sign: SignFlags,
     #[command(flatten)]
     source_end: SourceFlags,
     #[command(flatten)]

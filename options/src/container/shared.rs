@@ -63,9 +63,8 @@ pub struct SharedFlags {
     /// Mount a path of this machine; `:O` discards writes
     #[arg(short, long, value_name = "HOST:CONTAINER[:…]", help_heading = "Files")]
     pub(crate) volume: Vec<String>,
-    /// Give access to a device of this machine, with :r, :w or :m behind it to some of it only; with
-    /// `run` also VENDOR/CLASS=NAME of /etc/cdi or
-    /// /var/run/cdi
+    /// Give access to a device of this machine; add :r, :w or :m to allow reading, writing or mknod only.
+    /// `run` also takes VENDOR/CLASS=NAME of /etc/cdi or /var/run/cdi
     #[arg(long, value_name = "HOST[:CONTAINER]", help_heading = "Files")]
     pub(crate) device: Vec<String>,
     /// Limits.
@@ -102,9 +101,9 @@ pub struct SharedFlags {
     /// Use a private or the host's cgroup namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = cgroup_namespace, help_heading = "Security")]
     pub(crate) cgroupns: Option<Namespace>,
-    /// Use this user namespace: host, that of this program; with `run` also auto[:size=NUMBER], ids
-    /// that no other container has; keep-id[:size=NUMBER,uid=ID,gid=ID], in which you are who you are on
-    /// this machine; nomap, in which you are not there; private with --uidmap; or container:NAME or ns:PATH (root)
+    /// Use this user namespace: host (that of this program). `run` also takes auto[:size=NUMBER] (ids that
+    /// no other container has), keep-id[:size=NUMBER,uid=ID,gid=ID] (your id is the same inside), nomap
+    /// (your id is not mapped), private (with --uidmap), and as root container:NAME and ns:PATH
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
