@@ -45,7 +45,7 @@ fn overview<P: Overview>(tree: &Command) -> String {
     let mut text = format!("# {name}\n\n{}.\n", about(tree));
     let mut left: Vec<&Command> = tree.get_subcommands().filter(|one| !one.is_hide_set()).collect();
     let mut group = |title: &str, commands: &[&Command]| {
-        let _ = write!(text, "\n## {title}\n\n| command | |\n|---|---|\n");
+        let _ = write!(text, "\n## {title}\n\n| command | what it does |\n|---|---|\n");
         for command in commands {
             let word = command.get_name();
             let _ = writeln!(text, "| [`{word}`]({name}/{word}.md) | {} |", cell(&about(command)));
@@ -124,7 +124,8 @@ fn options<'a>(text: &mut String, args: impl Iterator<Item = &'a Arg>, title: Op
     if let Some(title) = title {
         let _ = write!(text, "\n**{title}**\n");
     }
-    text.push_str("\n| | |\n|---|---|\n");
+    let kind = if shown.iter().all(|arg| arg.is_positional()) { "argument" } else { "option" };
+    let _ = write!(text, "\n| {kind} | meaning |\n|---|---|\n");
     for arg in shown {
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
         let help = cell(&help.unwrap_or_default());
