@@ -7,7 +7,7 @@ use build_commands::verify_build::VerifyBuild;
 use build_commands::{bake, bud, debug, plan};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use container_commands::container::Look;
+use container_commands::container::StatusCommand;
 use container_commands::oci_runtime::OciRuntime;
 use container_commands::{container, network, oci_runtime, run, volume, working};
 use image_commands::attest::{Attest, VerifyAttestation};
@@ -68,7 +68,7 @@ enum Command {
     Export(container::Export),
     Port(container::Port),
     #[command(flatten)]
-    Look(Look),
+    Status(StatusCommand),
     #[command(subcommand)]
     Volume(volume::Volume),
     #[command(subcommand)]
@@ -268,7 +268,7 @@ fn quickly(line: &[OsString]) -> Option<Rbuild> {
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
+const ALONE: &[tree::CommandReader<EveryCommand, Command>] = options::each_alone! {
     "bud" => Command::Bud, "build" => Command::Bud, "build-using-dockerfile" => Command::Bud,
     "bake" => Command::Bake, "plan" => Command::Plan, "run" => Command::Run,
     "create" => Command::Create, "start" => Command::Start, "restart" => Command::Restart,
@@ -289,9 +289,9 @@ const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
     "login" => Command::Login, "logout" => Command::Logout, "prune" => Command::Prune,
     "du" => Command::Du, "df" => Command::Df, "check" => Command::Check, "info" => Command::Info,
     "version" => Command::Version,
-    "top" => |own| Command::Look(Look::Top(own)),
-    "stats" => |own| Command::Look(Look::Stats(own)),
-    "events" => |own| Command::Look(Look::Events(own)),
+    "top" => |own| Command::Status(StatusCommand::Top(own)),
+    "stats" => |own| Command::Status(StatusCommand::Stats(own)),
+    "events" => |own| Command::Status(StatusCommand::Events(own)),
     "sign" => |own| Command::Trust(TrustCommand::Sign(own)),
     "verify" => |own| Command::Trust(TrustCommand::Verify(own)),
     "generate-key-pair" => |own| Command::Trust(TrustCommand::GenerateKeyPair(own)),
@@ -303,7 +303,7 @@ const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     run_each! { command, app, Command {
         Bud, Bake, Plan, Run, Create, Start, Restart, Pause, Unpause, Update, Cp, Diff,
-        Export, Look, Port, Volume, Network, Container, Image, System, Buildx, Debug, From,
+        Export, Status, Port, Volume, Network, Container, Image, System, Buildx, Debug, From,
         Copy, Add, Config, Commit, Mount, Umount, Containers, Rename, Unshare, Ps, Logs,
         Exec, Attach, Stop, Kill, Wait, Rm, Images, History, Inspect, Tag, Untag, Rmi, Pull,
         Push, Save, Load, Import, Manifest, Lock, Sbom, Trust, VerifyBuild, Attest,

@@ -185,7 +185,7 @@ fn quickly(line: &[OsString]) -> Option<Rcopy> {
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
+const ALONE: &[tree::CommandReader<EveryCommand, Command>] = options::each_alone! {
     "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
     "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
     "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,

@@ -30,5 +30,6 @@ pub mod quadlet;
 pub mod run;
 mod run_files;
 mod run_lazily;
+mod table;
 pub mod volume;
 pub mod working;

@@ -14,7 +14,7 @@ use options::dialect::{Dialect, RunNames};
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use options::{Failure, environment, flags, refused};
-use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
+use runtime::{AttachOptions, AttachOutcome, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use crate::container::{self, attachment, need_terminal, size, start_failure};
@@ -238,7 +238,7 @@ impl Run {
         let names = Dialect::spoken().run_names();
         if names != RunNames::Image
             && !self.new.rootfs
-            && let Some(found) = builder::working::Working::find(store, name)?
+            && let Some(found) = builder::working::WorkingContainer::find(store, name)?
         {
             return self.in_working(app, found, command);
         }
@@ -321,7 +321,7 @@ impl Run {
     fn in_working(
         &self,
         app: &App,
-        found: builder::working::Working,
+        found: builder::working::WorkingContainer,
         command: &[String],
     ) -> Result<u8, Failure> {
         let new = &self.new;
@@ -409,12 +409,12 @@ impl Run {
         let options = AttachOptions { replay: true, forward_signals, ..attachment(input, keys) };
         let shown = [wants(Stream::Stdout), wants(Stream::Stderr)];
         match container.attach_some(shown, &options, task)? {
-            Attached::Detached => {
+            AttachOutcome::Detached => {
                 let name = container.name();
                 eprintln!("detached from {name}; `rbuild attach {name}` comes back");
                 Ok(0)
             }
-            Attached::Exited(status) => {
+            AttachOutcome::Exited(status) => {
                 if self.new.rm || self.rmi {
                     // Its monitor does the same; the name is free then.
                     container.remove(true, task)?;
@@ -525,7 +525,7 @@ impl NewFlags {
         let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
         let pulled = place::first_there(&from, |from| {
-            let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+            let progress = Progress::Auto.unless(self.quiet);
             observed("pull", progress, |task| {
                 place::pull(app, from, &platform, reach.clone(), task)
             })
@@ -562,7 +562,7 @@ impl NewFlags {
 }
 
 /// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.
-pub(crate) fn forward_signals(pid: u32) -> Option<Forwarding> {
+pub(crate) fn forward_signals(pid: u32) -> Option<SignalForwarder> {
     use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
     let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
     let mut signals = signal_hook::iterator::Signals::new(all).ok()?;
@@ -575,13 +575,13 @@ pub(crate) fn forward_signals(pid: u32) -> Option<Forwarding> {
             }
         }
     });
-    Some(Forwarding(handle))
+    Some(SignalForwarder(handle))
 }
 
-/// Signals are passed on as long as this lives.
-pub(crate) struct Forwarding(signal_hook::iterator::Handle);
+/// Passes signals on to the container until this is dropped.
+pub(crate) struct SignalForwarder(signal_hook::iterator::Handle);
 
-impl Drop for Forwarding {
+impl Drop for SignalForwarder {
     fn drop(&mut self) {
         self.0.close();
     }

@@ -3,14 +3,15 @@
 use std::fs::File;
 use std::path::{Path, PathBuf};
 
-use app::{App, Runnable, format, observed, several};
+use app::{App, Runnable, observed, several};
 use clap::{Args, Subcommand};
-use containers::{Volume as Known, VolumeFilter, Volumes};
+use containers::{Volume as StoredVolume, VolumeFilter, Volumes};
 use options::progress::Progress;
 use options::{Failure, environment, flags};
 use serde_json::Value;
 
 use crate::container::out_of;
+use crate::table::TableFlags;
 
 /// Manage volumes: directories that outlive containers
 #[derive(Debug, Subcommand)]
@@ -123,16 +124,18 @@ pub struct Ls {
     /// Show matching volumes only: name=, label=, label!=, driver=, scope=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Format each volume with a Go template (`table TEMPLATE` for columns), or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// Print no header
-    #[arg(long)]
-    noheading: bool,
+    #[command(flatten)]
+    table: TableFlags,
 }
+
+const HEADERS: [(&str, &str); 6] = [
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Scope", "SCOPE"),
+    ("CreatedAt", "CREATED AT"),
+    ("Labels", "LABELS"),
+];
 
 impl Ls {
     fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
@@ -140,28 +143,13 @@ impl Ls {
         for filter in &self.filter {
             retain(&mut all, filter, volumes)?;
         }
-        let rows: Vec<Value> = all.iter().map(Known::document).collect();
-        match self.format.as_deref() {
-            Some("json") => rows.iter().for_each(|row| outln!("{row}")),
-            _ if self.quiet => all.iter().for_each(|volume| outln!("{}", volume.name)),
-            given => {
-                let template = given.unwrap_or("table {{.Driver}}\\t{{.Name}}");
-                let headers = [
-                    ("Driver", "DRIVER"),
-                    ("Name", "VOLUME NAME"),
-                    ("Mountpoint", "MOUNTPOINT"),
-                    ("Scope", "SCOPE"),
-                    ("CreatedAt", "CREATED AT"),
-                    ("Labels", "LABELS"),
-                ];
-                out!("{}", format::lines(template, &rows, &headers, self.noheading)?);
-            }
-        }
+        let rows: Vec<Value> = all.iter().map(StoredVolume::document).collect();
+        self.table.print(&rows, "Name", "table {{.Driver}}\\t{{.Name}}", &HEADERS)?;
         Ok(0)
     }
 }
 
-fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
+fn retain(all: &mut Vec<StoredVolume>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
     let condition = VolumeFilter::parse(filter).ok_or_else(|| {
         Failure::usage(format!("--filter {filter:?} is not supported"))
             .hint("name=, label=, label!=, driver=, scope= and dangling= are supported")

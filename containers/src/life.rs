@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use runtime::{
-    AttachOptions, Attached, ContainerSpec, Exec, ExitStatus, Limits, LogLine, LogOptions, Restart,
-    Signal,
+    AttachOptions, AttachOutcome, ContainerSpec, Exec, ExitStatus, Limits, LogLine, LogOptions,
+    Restart, Signal,
 };
 use rustix::mount::UnmountFlags;
 use task::Task;
@@ -199,7 +199,7 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Runtime`].
-    pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<Attached> {
+    pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
         Ok(runtime::attach(self.directory(), options, task)?)
     }
 
@@ -212,7 +212,7 @@ impl Container {
         shown: [bool; 2],
         options: &AttachOptions,
         task: &Task,
-    ) -> Result<Attached> {
+    ) -> Result<AttachOutcome> {
         let null = std::path::Path::new("/dev/null");
         let null = std::fs::File::options()
             .write(true)
@@ -231,7 +231,7 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Runtime`].
-    pub fn exec(&self, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
+    pub fn exec(&self, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
         if !self.is_running() {
             return Err(self.not_running());
         }

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use image::{Image, Platform};
 use layers::Root;
-use network::{Held, Lease, Uplink};
+use network::{ContainerNetwork, Lease, Uplink};
 use runtime::{
-    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
-    VolumeMount,
+    Bundle, ContainerSpec, ExitStatus, Ids, MonitorOptions, Mount, Network, State, Stdio, Streams,
+    UserFile, VolumeMount,
 };
 use store::Store;
 use task::{Cause, Task};
 
-use crate::ground::{Ground, link_mounts};
+use crate::detached_mounts::{self, DetachedMounts, Upper};
 use crate::ids::Owners;
 use crate::image_files::ImageFiles;
-use crate::shown::{self, Shown, Upper};
-use crate::uplink::{NetworkFacts, Own};
+use crate::tmpfs_layer::{TmpfsLayer, link_mounts};
+use crate::uplink::{NetworkFacts, NetworkOwner};
 use crate::volume::{Volumes, bind, copy_from_image, declared, memory_for_volumes};
-use crate::{Container, Error, Result, ended, ids, joined, uplink};
+use crate::{Container, Error, Result, ended, ids, joined_namespaces, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -163,9 +163,13 @@ fn describe(
     image: Option<&Image>,
     root: &Root,
     directory: &Path,
-    held: Option<&Held>,
+    held: Option<&ContainerNetwork>,
 ) -> Result<(ContainerSpec, runtime::oci::Spec)> {
-    add_network_files(directory, &mut spec, held.map(Held::leases).unwrap_or_default())?;
+    add_network_files(
+        directory,
+        &mut spec,
+        held.map(ContainerNetwork::leases).unwrap_or_default(),
+    )?;
     let empty = image::ContainerConfig::default();
     let config = image.map_or(&empty, |image| &image.config().config);
     let mut document = runtime::spec(config, &spec, &|file| users(root, file))?;
@@ -197,9 +201,9 @@ impl Container {
     }
 
     /// How its monitor watches over it.
-    fn watch(&self, config: &image::ContainerConfig) -> Care {
+    fn watch(&self, config: &image::ContainerConfig) -> MonitorOptions {
         let lifecycle = &self.record().spec.lifecycle;
-        Care {
+        MonitorOptions {
             health: lifecycle.health.check(config.healthcheck.as_ref(), Some(&config.shell)),
             log: lifecycle.log,
             timeout: lifecycle.timeout,
@@ -239,7 +243,7 @@ impl Container {
         };
         let record = now.record();
         let mut spec = record.spec.clone();
-        let _joined = joined::resolve(&mut spec, &self.store)?;
+        let _joined = joined_namespaces::resolve(&mut spec, &self.store)?;
         let owners = ids::owners(&spec.isolation)?;
         if let (Owners::Copied(_), Some(place)) = (&owners, &spec.files.rootfs)
             && !place.overlay
@@ -257,13 +261,13 @@ impl Container {
         spec.files.mounts.extend(mapped(&spec, mounts));
         spec.files.given.extend(volumes.given(&record.volumes)?);
         let upper = Upper::Kept(self.directory());
-        let _shown = shown::mount(&self.store, &mut spec.files, &upper, task)?;
+        let _shown = detached_mounts::mount(&self.store, &mut spec.files, &upper, task)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         self.add_container_file(&mut spec)?;
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
         let (id, name, directory) = (self.id(), now.name(), self.directory());
-        let own = Own { id, name, directory, servers: &spec.network.dns.servers };
+        let own = NetworkOwner { id, name, directory, servers: &spec.network.dns.servers };
         let held = uplink::hold(&spec, &config, &self.store, own)?;
         let (spec, mut document) =
             describe(spec, image.as_ref(), &root, self.directory(), held.as_ref())?;
@@ -336,9 +340,9 @@ pub struct Transient {
     /// Its files, as long as it runs.
     _active: store::Active,
     /// Overlays and images, as long as it runs.
-    _shown: Shown,
+    _shown: DetachedMounts,
     /// The files it has from us.
-    _ground: Option<Ground>,
+    _ground: Option<TmpfsLayer>,
 }
 
 impl Transient {
@@ -371,9 +375,9 @@ impl Transient {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
         let mut spec = spec;
-        let _joined = joined::resolve(&mut spec, store)?;
+        let _joined = joined_namespaces::resolve(&mut spec, store)?;
         let owners = ids::owners(&spec.isolation)?;
-        let ground = if matches!(owners, Owners::Same) { Ground::new() } else { None };
+        let ground = if matches!(owners, Owners::Same) { TmpfsLayer::new() } else { None };
         let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
         let stack = owners.lay(stack, &active.dir().join("lower"), task)?;
@@ -386,7 +390,7 @@ impl Transient {
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();
         forgotten_volumes(store, (&active, files), wanted, &mut spec, task)?;
-        let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
+        let shown = detached_mounts::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
         let (run, etc) = match &ground {
             Some(ground) => (ground.path().join("run"), ground.path().join("etc")),
             None => (active.dir().to_owned(), active.dir().to_owned()),

@@ -46,7 +46,7 @@ impl Container {
 
     /// `0.0.0.0:8080->80/tcp`, with commas between.
     pub fn port_text(&self) -> String {
-        let one = |port: network::Published| {
+        let one = |port: network::PublishedPort| {
             format!("{}->{}/{}", port.machine, port.container, port.protocol.as_str())
         };
         self.published().into_iter().map(one).collect::<Vec<_>>().join(", ")

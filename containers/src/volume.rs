@@ -15,7 +15,7 @@ use store::Store;
 use task::Task;
 
 use crate::image_files::ImageFiles;
-use crate::record::Mounted;
+use crate::record::MountedVolume;
 use crate::{Containers, Error, Result};
 
 const DOCUMENT: &str = "volume.json";
@@ -210,7 +210,7 @@ impl Volumes {
         image: Option<&Image>,
         files: ImageFiles<'_>,
         task: &Task,
-    ) -> Result<Vec<Mounted>> {
+    ) -> Result<Vec<MountedVolume>> {
         let mut wanted = spec.files.volumes.clone();
         if let Some(image) = image {
             wanted.extend(declared(spec, image)?);
@@ -234,7 +234,7 @@ impl Volumes {
         want: &VolumeMount,
         files: ImageFiles<'_>,
         task: &Task,
-    ) -> Result<Mounted> {
+    ) -> Result<MountedVolume> {
         let volume = match &want.name {
             None => self.make(&task::random_id(), true)?,
             Some(name) => match self.find(name)? {
@@ -248,7 +248,7 @@ impl Volumes {
         if volume.fresh && !want.no_copy {
             self.fill(&volume, &want.target, files, task)?;
         }
-        Ok(Mounted {
+        Ok(MountedVolume {
             volume: volume.name,
             target: want.target.clone(),
             read_only: want.read_only,
@@ -285,7 +285,7 @@ impl Volumes {
     }
 
     /// Removes the anonymous ones of a container that is gone.
-    pub(crate) fn discard(&self, volumes: &[Mounted]) {
+    pub(crate) fn discard(&self, volumes: &[MountedVolume]) {
         for mounted in volumes.iter().filter(|mounted| mounted.anonymous) {
             if let Err(error) = self.delete(&mounted.volume) {
                 tracing::debug!(%error, "a volume stays");
@@ -294,14 +294,14 @@ impl Volumes {
     }
 
     /// Where those are that get the user as owner.
-    pub(crate) fn given(&self, volumes: &[Mounted]) -> Result<Vec<PathBuf>> {
+    pub(crate) fn given(&self, volumes: &[MountedVolume]) -> Result<Vec<PathBuf>> {
         let given = volumes.iter().filter(|mounted| mounted.given);
         given.map(|mounted| Ok(self.get(&mounted.volume)?.path)).collect()
     }
 
     /// The mounts of a container's volumes.
-    pub(crate) fn mounts(&self, volumes: &[Mounted]) -> Result<Vec<Mount>> {
-        let bind = |mounted: &Mounted| {
+    pub(crate) fn mounts(&self, volumes: &[MountedVolume]) -> Result<Vec<Mount>> {
+        let bind = |mounted: &MountedVolume| {
             let source = self.get(&mounted.volume)?.path;
             let (propagation, options) = (Propagation::Private, mounted.options.clone());
             let (target, read_only) = (mounted.target.clone(), mounted.read_only);

@@ -15,7 +15,7 @@ use image::{
 use layers::{Compression, LayerEdit, LayerInfo, LayerWriter, TreeOptions};
 use task::{Cause, Task};
 
-use crate::blob::{Blob, FaultCell, Metering, Unverified, Watch};
+use crate::blob::{Blob, FaultCell, StreamMeter, Unverified, Watch};
 use crate::bridge::{self, BlobReader, blocking};
 use crate::stop::Stop;
 use crate::{Error, Overlay, Result, Side, Source, scratch};
@@ -453,8 +453,8 @@ pub async fn open_part(
     let Some(opened) = opened.map_err(reading)? else { return Ok(None) };
     let shown = task.sized(format!("part of layer {}", layer.digest.short()), size);
     let stop = Box::pin(async move { stop.wait().await });
-    let (metering, fault) = (Metering::new(shown), FaultCell::default());
-    let watch = Watch { metering, fault, stop };
+    let (metering, fault) = (StreamMeter::new(shown), FaultCell::default());
+    let watch = Watch { meter: metering, fault, stop };
     Ok(Some(bridge::reader(opened.checked_by_table(layer.digest, size, watch))))
 }
 
@@ -467,14 +467,14 @@ async fn read_opened<T: Send + 'static>(
 ) -> Result<T> {
     let stop = Stop::new(task);
     let reading = || Error::at(format!("reading layer {}", layer.digest), Side::Source);
-    let metering = Metering::new(shown);
+    let metering = StreamMeter::new(shown);
     let unverified = opened.map_err(|cause| match cause.kind() {
         task::Kind::Cancelled => Error::Cancelled,
         _ => reading()(cause),
     })?;
     let fault = FaultCell::default();
     let watch =
-        Watch { metering: metering.clone(), fault: fault.clone(), stop: Box::pin(stop.wait()) };
+        Watch { meter: metering.clone(), fault: fault.clone(), stop: Box::pin(stop.wait()) };
     let reader = bridge::reader(checked(unverified, watch));
     let done = blocking(move || work(reader)).await;
     match (done, fault.take()) {

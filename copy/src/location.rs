@@ -9,7 +9,7 @@ use crate::{Capabilities, Error, Result};
 
 /// Which image of a layout or archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum ImageSelector {
     /// The only one there is.
     Only,
     /// The one with this name (`org.opencontainers.image.ref.name`, a tag, a full reference).
@@ -27,11 +27,11 @@ pub enum Location {
     /// `docker://host/path[:tag][@digest]`: a registry.
     Registry(Reference),
     /// `oci:path[:name]`: a directory in the OCI image layout.
-    Layout(PathBuf, Named),
+    Layout(PathBuf, ImageSelector),
     /// `oci-archive:path[:name]`: the same as a tar file.
-    OciArchive(PathBuf, Named),
+    OciArchive(PathBuf, ImageSelector),
     /// `docker-archive:path[:reference]`: a tar file as `docker save` writes it.
-    DockerArchive(PathBuf, Named),
+    DockerArchive(PathBuf, ImageSelector),
     /// `dir:path`: a directory of loose files as skopeo writes it.
     Directory(PathBuf),
     /// `tarball:path[:path…]`: an image of archives, its layers.
@@ -252,7 +252,7 @@ fn containers(text: &str, rest: &str) -> Result<Location> {
 }
 
 /// `path`, `path:name`, `path:@3`, `path@sha256:…`, `path:name@sha256:…` (the digest wins).
-fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
+fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, ImageSelector)> {
     let (rest, digest) = match rest.rfind("@sha256:").or_else(|| rest.rfind("@sha512:")) {
         Some(at) => {
             let digest = rest[at + 1..].parse::<Digest>();
@@ -266,13 +266,15 @@ fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
         return Err(refuse(text, "it has no path", None));
     }
     let named = match (digest, name.strip_prefix('@')) {
-        (Some(digest), _) => Named::Digest(digest),
+        (Some(digest), _) => ImageSelector::Digest(digest),
         (None, Some(position)) => {
             let position = position.parse::<usize>();
-            Named::Position(position.map_err(|_| refuse(text, "a number follows '@'", None))?)
+            ImageSelector::Position(
+                position.map_err(|_| refuse(text, "a number follows '@'", None))?,
+            )
         }
-        (None, None) if name.is_empty() => Named::Only,
-        (None, None) => Named::Name(name.to_owned()),
+        (None, None) if name.is_empty() => ImageSelector::Only,
+        (None, None) => ImageSelector::Name(name.to_owned()),
     };
     Ok((PathBuf::from(path), named))
 }
@@ -305,10 +307,10 @@ impl fmt::Display for Location {
             | Location::DockerArchive(path, named) => {
                 write!(f, "{}", path.display())?;
                 match named {
-                    Named::Only => Ok(()),
-                    Named::Name(name) => write!(f, ":{name}"),
-                    Named::Digest(digest) => write!(f, "@{digest}"),
-                    Named::Position(position) => write!(f, ":@{position}"),
+                    ImageSelector::Only => Ok(()),
+                    ImageSelector::Name(name) => write!(f, ":{name}"),
+                    ImageSelector::Digest(digest) => write!(f, "@{digest}"),
+                    ImageSelector::Position(position) => write!(f, ":@{position}"),
                 }
             }
             Location::Directory(path) => write!(f, "{}", path.display()),

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Digest, Reference};
 
-use crate::{Error, Location, Named, Result};
+use crate::{Error, ImageSelector, Location, Result};
 
 impl Location {
     /// The full name an image gets in a store when it comes from there. A registry's image keeps
@@ -26,9 +26,9 @@ impl Location {
                 Ok(name.or_latest().to_string())
             }
             Location::Store(name) => Ok(name.clone()),
-            Location::Layout(_, Named::Name(name))
-            | Location::OciArchive(_, Named::Name(name))
-            | Location::DockerArchive(_, Named::Name(name)) => whole(name, "localhost"),
+            Location::Layout(_, ImageSelector::Name(name))
+            | Location::OciArchive(_, ImageSelector::Name(name))
+            | Location::DockerArchive(_, ImageSelector::Name(name)) => whole(name, "localhost"),
             Location::Layout(path, _)
             | Location::OciArchive(path, _)
             | Location::DockerArchive(path, _)
@@ -55,7 +55,7 @@ impl Location {
                 Some(Location::Registry(reference.repository.pinned(digest)))
             }
             Location::Layout(path, _) => {
-                Some(Location::Layout(path.clone(), Named::Digest(digest)))
+                Some(Location::Layout(path.clone(), ImageSelector::Digest(digest)))
             }
             _ => None,
         }

@@ -208,7 +208,7 @@ async fn subject(
 ) -> Result<Descriptor, Failure> {
     match platform {
         Some(platform) => {
-            let source = transport::Resolved::new(source, named);
+            let source = transport::ResolvedSource::new(source, named);
             let (_, image) = transport::open(&source, platform).await?;
             Ok(image.descriptor().bare())
         }

@@ -348,7 +348,7 @@ impl Runnable for TagCommand {
                 Ok(Location::Registry(reference.repository.tagged(tag)))
             }
             Location::Layout(path, _) => {
-                Ok(Location::Layout(path.clone(), transport::Named::Name(tag.clone())))
+                Ok(Location::Layout(path.clone(), transport::ImageSelector::Name(tag.clone())))
             }
             other => Err(Failure::usage(format!("{other} has no tags"))
                 .hint("`rbuild tag` names images in the store")),

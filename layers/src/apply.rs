@@ -62,9 +62,9 @@ pub struct ApplyOptions {
     pub limits: Limits,
 }
 
-/// What [`apply`] did.
+/// What [`apply`] learned about a layer and what it could not restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedLayer {
     /// Digest of the uncompressed stream.
     pub diff_id: Digest,
     /// Directories that had to be made although the archive never mentions them, parents first;
@@ -88,7 +88,7 @@ pub struct Applied {
 ///
 /// # Errors
 /// Anything malformed or refused; the tree is then left half unpacked.
-pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Applied> {
+pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<AppliedLayer> {
     let mut reader = decompress(layer)?;
     let (to_digest, for_digest) = blocks::queue();
     let (to_unpack, for_unpack) = blocks::queue();
@@ -110,7 +110,7 @@ pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Ap
         // If the stream failed, the unpacker only saw it end early.
         let uncompressed = fed?;
         let unpacked = unpacked?;
-        Ok(Applied {
+        Ok(AppliedLayer {
             diff_id,
             implied: unpacked.implied,
             entries: unpacked.entries,

@@ -48,10 +48,10 @@ pub use definition::{BRIDGE, NamedNetwork, Networks, NewNetwork, NewSubnet, Subn
 pub use driver::Driver;
 pub use enclosure::Enclosure;
 pub use error::{Error, Result};
-pub use holder::{Held, HeldOptions, connect, disconnect, init, reload, rename};
+pub use holder::{ContainerNetwork, HeldOptions, connect, disconnect, init, reload, rename};
 pub use ipnet::IpNet;
 pub use kernel::try_wire;
 pub use lease::{Lease, LeaseRequest};
-pub use ports::{Port, Protocol, Published, exposed, ports};
+pub use ports::{Port, Protocol, PublishedPort, exposed, ports};
 pub use resolvers::{ResolvConf, Resolvers, resolv_conf_on, resolvers};
 pub use uplink::{Uplink, UplinkOptions};

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{Descriptor, Digest, Reference};
-use transport::{Location, Named};
+use transport::{ImageSelector, Location};
 
 use crate::{Dialect, Failure, environment};
 
@@ -107,7 +107,7 @@ impl ToFlags {
     pub fn location(&self) -> Result<Option<Location>, Failure> {
         match (&self.output, &self.tag) {
             (Some(file), tag) => {
-                let named = tag.clone().map_or(Named::Only, Named::Name);
+                let named = tag.clone().map_or(ImageSelector::Only, ImageSelector::Name);
                 Ok(Some(Location::DockerArchive(environment::absolute(file)?, named)))
             }
             (None, Some(tag)) => location(tag, "docker://").map(Some),

@@ -45,9 +45,10 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
     }
 }
 
-/// A command that is read alone: its name, and what reads a line of it into the options `E` of every
+/// Reads a command without the rest of the tree: its name, and the function that reads a line of it
+/// into the options `E` of every
 /// command and the command `K`.
-pub type Alone<E, K> = (&'static str, fn(&[OsString]) -> Option<(E, K)>);
+pub type CommandReader<E, K> = (&'static str, fn(&[OsString]) -> Option<(E, K)>);
 
 /// The table of commands that are read alone: names, and what makes a command of its own options.
 #[macro_export]
@@ -62,7 +63,7 @@ macro_rules! each_alone {
 
 /// Reads a line with the tree of its command alone: building the tree of all commands takes longer
 /// than many a command. `None` as for [`parse_one`], and for a command that the table does not have.
-pub fn parse_alone<E, K>(table: &[Alone<E, K>], line: &[OsString]) -> Option<(E, K)> {
+pub fn parse_alone<E, K>(table: &[CommandReader<E, K>], line: &[OsString]) -> Option<(E, K)> {
     let name = line.get(1)?;
     let (_, read) = table.iter().find(|(known, _)| name == known)?;
     read(line)

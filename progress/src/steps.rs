@@ -14,22 +14,22 @@ pub struct Steps(Mutex<StepLog>);
 
 struct StepLog {
     out: Box<dyn Write + Send>,
-    tasks: BTreeMap<TaskId, Followed>,
+    tasks: BTreeMap<TaskId, TrackedTask>,
     /// The steps that have said something and are not over, oldest first, with what waits.
     open: VecDeque<(TaskId, Vec<String>)>,
     /// Whether the copy under way was told of.
     copying: bool,
 }
 
-struct Followed {
-    what: What,
+struct TrackedTask {
+    class: TaskClass,
     name: String,
     lines: Lines,
     said: bool,
 }
 
-/// What a task is to buildah.
-enum What {
+/// What buildah would call a task.
+enum TaskClass {
     Step,
     Pull,
     Blob,
@@ -40,24 +40,24 @@ enum What {
     Other,
 }
 
-impl What {
+impl TaskClass {
     /// By the name of a task.
-    fn of(name: &str) -> What {
+    fn of(name: &str) -> TaskClass {
         if let Some((_, instruction)) =
             name.strip_prefix('[').and_then(|name| name.split_once("] "))
         {
             let part = matches!(instruction, "layer" | "linked");
-            return if part { What::Other } else { What::Step };
+            return if part { TaskClass::Other } else { TaskClass::Step };
         }
         let object =
             |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
         match () {
-            () if name.starts_with("pulling docker://") => What::Pull,
-            () if object("layer") || object("blob") => What::Blob,
-            () if object("config") => What::Config,
-            () if object("manifest") => What::Manifest,
-            () if object("index") => What::List,
-            () => What::Other,
+            () if name.starts_with("pulling docker://") => TaskClass::Pull,
+            () if object("layer") || object("blob") => TaskClass::Blob,
+            () if object("config") => TaskClass::Config,
+            () if object("manifest") => TaskClass::Manifest,
+            () if object("index") => TaskClass::List,
+            () => TaskClass::Other,
         }
     }
 }
@@ -137,15 +137,16 @@ impl StepLog {
     }
 
     fn started(&mut self, id: TaskId, name: &str) {
-        let (name, what) = (clean(&on_one_line(name), 400), What::of(name));
-        if matches!(what, What::Pull) {
+        let (name, what) = (clean(&on_one_line(name), 400), TaskClass::of(name));
+        if matches!(what, TaskClass::Pull) {
             let image = name.trim_start_matches("pulling docker://");
             let image = image.split('@').next().unwrap_or(image);
             self.write(&format!("Trying to pull {image}..."));
             self.copying = false;
             self.copy();
         }
-        self.tasks.insert(id, Followed { what, name, lines: Lines::default(), said: false });
+        self.tasks
+            .insert(id, TrackedTask { class: what, name, lines: Lines::default(), said: false });
     }
 
     fn output(&mut self, id: TaskId, bytes: &[u8]) {
@@ -161,27 +162,27 @@ impl StepLog {
         let digest = task.name.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let ended = matches!(outcome, Outcome::Done | Outcome::Reused);
         let begins = task.name.contains("] FROM ");
-        match task.what {
-            What::Step if ended || task.said || rest.is_some() => {
+        match task.class {
+            TaskClass::Step if ended || task.said || rest.is_some() => {
                 let cached = outcome == Outcome::Reused && !begins;
                 let last = if cached { "--> Using cache".to_owned() } else { String::new() };
                 self.say(id, rest.map_or(last, |rest| whole(&rest)));
             }
-            What::Blob if ended => {
+            TaskClass::Blob if ended => {
                 self.copy();
                 let skipped =
                     if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
                 self.write(&format!("Copying blob {digest}{skipped}"));
             }
-            What::Config if ended => {
+            TaskClass::Config if ended => {
                 self.copy();
                 self.write(&format!("Copying config {digest}"));
             }
-            What::Manifest if ended => {
+            TaskClass::Manifest if ended => {
                 self.write("Writing manifest to image destination");
                 self.copying = false;
             }
-            What::List if ended => self.write("Writing manifest list to image destination"),
+            TaskClass::List if ended => self.write("Writing manifest list to image destination"),
             _ => {}
         }
         self.tasks.remove(&id);
@@ -211,9 +212,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -225,7 +226,7 @@ mod tests {
     }
 
     fn told(work: impl FnOnce(&Task)) -> String {
-        let kept = Kept::default();
+        let kept = SharedBuffer::default();
         let task = Task::root("build", Arc::new(Steps::new(kept.clone())));
         work(&task);
         task.done();

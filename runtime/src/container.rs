@@ -9,8 +9,8 @@ use std::process::Child;
 use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
-use crate::stage::{self, Answer, Answers, Role, StageConfig, Started};
-use crate::streams::{Carrier, SharedInput, Theirs};
+use crate::stage::{self, Answer, Answers, Role, StageConfig, StartReport};
+use crate::streams::{Carrier, ProgramPipes, SharedInput};
 use crate::terminal::Signals;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
@@ -69,7 +69,7 @@ pub struct StartOptions {
 pub struct Container {
     process: Child,
     answers: Answers,
-    started: Started,
+    started: StartReport,
     terminal: Option<OwnedFd>,
     carrier: Carrier,
     /// The end was seen; nothing is left to be killed.
@@ -100,7 +100,7 @@ impl Container {
         let mut container = Container {
             process,
             answers,
-            started: Started::default(),
+            started: StartReport::default(),
             terminal: None,
             carrier,
             ended: false,
@@ -147,11 +147,11 @@ impl Container {
             streams,
             task,
         )? {
-            crate::Attached::Exited(status) => {
+            crate::AttachOutcome::Exited(status) => {
                 self.finish();
                 Ok(status)
             }
-            crate::Attached::Detached => Err(Error::Lost { process: "supervisor" }),
+            crate::AttachOutcome::Detached => Err(Error::Lost { process: "supervisor" }),
         }
     }
 
@@ -294,7 +294,7 @@ pub(crate) fn configure(
 
 impl Stdio {
     /// The three streams for the container, and what carries their bytes; nothing for a terminal.
-    fn open(self) -> io::Result<Option<(Theirs, Carrier)>> {
+    fn open(self) -> io::Result<Option<(ProgramPipes, Carrier)>> {
         let input = || io::stdin().as_fd().try_clone_to_owned();
         let files = |input: Option<OwnedFd>| {
             let output = io::stdout().as_fd().try_clone_to_owned()?;

@@ -38,13 +38,13 @@ mod userns;
 
 pub use container::{Bundle, Container, StartOptions, Stdio};
 pub use detached::{
-    AttachOptions, Attached, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK, State,
-    Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams, health,
-    launch, logs, signal, state, stop, update, wait,
+    AttachOptions, AttachOutcome, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK,
+    State, Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams,
+    health, launch, logs, signal, state, stop, update, wait,
 };
 pub use engine::{
-    Connections, Described, Engine, NewContainer, ProcessChanges, Started, Usage, adopt, features,
-    wait_adopted, with_terminal,
+    Connections, Engine, NewContainer, OciState, ProcessChanges, StartedProcess, Usage, adopt,
+    features, wait_adopted, with_terminal,
 };
 pub use error::{Error, Result};
 pub use ids::{IdMaps, IdRange, Ids};
@@ -64,7 +64,7 @@ pub use spec::{
     OnFailure, Overlay, ProcessSpec, Propagation, Rate, Restart, RootDirectory, Seccomp, Ulimit,
     UserFile, VolumeMount, arguments, join_network, owner, spec,
 };
-pub use stage::Care;
+pub use stage::MonitorOptions;
 pub use streams::SharedInput;
 pub use userns::{
     Identity, become_root, entered_namespace, in_user_namespace, mapped_ids, outer_root, single_id,

@@ -58,7 +58,7 @@ pub(crate) enum Role {
         /// Whether output waits for the first client.
         held: bool,
         /// How it watches over the container.
-        watch: Box<Care>,
+        watch: Box<MonitorOptions>,
     },
     /// One more program in a container that runs.
     Join {
@@ -68,7 +68,7 @@ pub(crate) enum Role {
         cgroups: Vec<std::path::PathBuf>,
     },
     /// The one that makes a container of an engine, whose program waits.
-    Create(Waits),
+    Create(EngineDetails),
     /// The one that brings a further process into a container of an engine.
     Exec {
         /// The process.
@@ -80,9 +80,9 @@ pub(crate) enum Role {
     },
 }
 
-/// How the monitor of a container watches over it.
+/// What the monitor of a container does for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Care {
+pub struct MonitorOptions {
     /// How it finds out whether the program works.
     pub health: Option<HealthCheck>,
     /// What it keeps of what the program prints.
@@ -95,9 +95,9 @@ pub struct Care {
     pub stop_timeout: Option<u32>,
 }
 
-/// What is particular to a container of an engine.
+/// What only a container of an engine has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Waits {
+pub(crate) struct EngineDetails {
     /// The directory it is made from.
     pub(crate) bundle: String,
     /// Where its root file system is on the machine.
@@ -113,16 +113,16 @@ pub(crate) struct Waits {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answer {
     /// The program runs. The terminal's descriptor comes along, if there is one.
-    Started(Started),
+    Started(StartReport),
     /// It could not be started.
     Failed(Failure),
     /// It ended.
     Exited(ExitStatus),
 }
 
-/// What became of a container that runs.
+/// A container that the stage has started.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Started {
+pub(crate) struct StartReport {
     /// First process.
     pub(crate) pid: u32,
     /// Directories to remove after the end, should the stage not live to do it.
@@ -184,11 +184,11 @@ impl From<Failure> for Error {
 }
 
 /// Says what was being done when a system call failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait ErrorContext<T> {
     fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+impl<T, E: Into<io::Error>> ErrorContext<T> for std::result::Result<T, E> {
     fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T> {
         self.map_err(|error| Failure {
             action: action.to_owned(),

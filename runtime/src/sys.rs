@@ -468,7 +468,7 @@ pub(crate) fn set_memory_policy(mode: libc::c_int, nodes: &[u64]) -> io::Result<
 /// How a process gets its share of the CPUs; the kernel's `sched_attr`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Scheduling {
+pub(crate) struct SchedAttr {
     pub(crate) size: u32,
     pub(crate) policy: u32,
     pub(crate) flags: u64,
@@ -480,11 +480,10 @@ pub(crate) struct Scheduling {
 }
 
 /// Sets the scheduling of this process.
-pub(crate) fn schedule(mut scheduling: Scheduling) -> io::Result<()> {
-    scheduling.size = std::mem::size_of::<Scheduling>() as u32;
+pub(crate) fn schedule(mut attr: SchedAttr) -> io::Result<()> {
+    attr.size = std::mem::size_of::<SchedAttr>() as u32;
     // SAFETY: a structure of the size it says.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const scheduling, 0u32) })
-        .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0u32) }).map(drop)
 }
 
 /// Sets the priority of this process at disks.

@@ -8,7 +8,7 @@ use crate::at::{
     Archive, ArchiveSource, ContainersImage, ContainersSink, Daemon, DaemonSink, DaemonSource,
     DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, Tarball, archive_names,
 };
-use crate::{Error, Location, Named, Result, Side, Sink, Source, StorageAt};
+use crate::{Error, ImageSelector, Location, Result, Side, Sink, Source, StorageAt};
 
 /// What locations need to be opened; each is used only if a location needs it.
 pub struct Places<'a> {
@@ -53,7 +53,7 @@ impl Default for Machine {
     }
 }
 
-fn layout(path: &Path, named: &Named, places: &Places<'_>) -> LayoutImage {
+fn layout(path: &Path, named: &ImageSelector, places: &Places<'_>) -> LayoutImage {
     let Machine { shared_blobs, unsynced, .. } = places.machine;
     LayoutImage::new(path, named.clone()).sharing(shared_blobs.as_deref()).unsynced(*unsynced)
 }
@@ -181,7 +181,7 @@ impl Places<'_> {
         let path = path.to_owned();
         let whole = if path.is_dir() {
             match path.join("oci-layout").exists() {
-                true => Location::Layout(path, Named::Only),
+                true => Location::Layout(path, ImageSelector::Only),
                 false => {
                     let directory = Location::Directory(path);
                     let name = directory.store_name()?;
@@ -189,10 +189,10 @@ impl Places<'_> {
                 }
             }
         } else {
-            let docker = Location::DockerArchive(path.clone(), Named::Only);
+            let docker = Location::DockerArchive(path.clone(), ImageSelector::Only);
             match self.names(&docker, None).await {
                 Ok(_) => docker,
-                Err(_) => Location::OciArchive(path, Named::Only),
+                Err(_) => Location::OciArchive(path, ImageSelector::Only),
             }
         };
         let names = self.names(&whole, None).await?;
@@ -201,7 +201,7 @@ impl Places<'_> {
             return Ok(vec![(whole, name)]);
         }
         let one = |name: String| {
-            let named = Named::Name(name);
+            let named = ImageSelector::Name(name);
             let from = match &whole {
                 Location::Layout(path, _) => Location::Layout(path.clone(), named),
                 Location::DockerArchive(path, _) => Location::DockerArchive(path.clone(), named),

@@ -1,6 +1,6 @@
 //! What the commands of `RUN` may do, as a build's flags or a kept failure say.
 
-use builder::debug::Failed;
+use builder::debug::FailedCommand;
 use builder::{Network, RunOptions};
 use options::Failure;
 use options::container::{SharedFlags, refuse_networks, refuse_volumes};
@@ -57,7 +57,7 @@ pub(crate) fn recorded(flags: &[String]) -> Result<ContainerSpec, Failure> {
 ///
 /// # Errors
 /// As [`recorded`].
-pub(crate) fn kept(failed: &Failed) -> Result<ContainerSpec, Failure> {
+pub(crate) fn kept(failed: &FailedCommand) -> Result<ContainerSpec, Failure> {
     let mut spec = match &failed.run {
         Some(spec) => spec.clone(),
         None => recorded(&failed.flags)?,

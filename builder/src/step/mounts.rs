@@ -19,10 +19,10 @@ use task::Task;
 use super::copy::set_mode;
 use crate::context::Tree;
 use crate::context::scan::{Filter, is};
-use crate::error::During;
-use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
+use crate::error::ErrorContext;
+use crate::plan::{CacheSharing, RunMount, RunMountKind, SCRIPTS};
 use crate::secret::reveal;
-use crate::ssh::Served;
+use crate::ssh::AgentSocket;
 use crate::{Agent, Error, Request, Result};
 
 /// A mount of its own of what a descriptor is open on.
@@ -42,7 +42,7 @@ pub(crate) struct Mounts<'a> {
     attached: Vec<(OwnedFd, Option<Active>)>,
     pub(crate) list: Vec<Mount>,
     /// Agents that answer the command.
-    agents: Vec<Served>,
+    agents: Vec<AgentSocket>,
     /// Caches begin empty, and are those of this build alone, which has this name.
     pub(crate) apart: Option<String>,
     /// Variables that hold secrets.
@@ -256,15 +256,15 @@ impl<'a> Mounts<'a> {
         Ok(())
     }
 
-    fn cache(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount> {
+    fn cache(&self, name: &str, id: &str, sharing: CacheSharing) -> Result<CacheMount> {
         let sharing = match sharing {
-            Sharing::Shared => store::Sharing::Shared,
-            Sharing::Private => store::Sharing::Private,
-            Sharing::Locked => store::Sharing::Locked,
+            CacheSharing::Shared => store::CacheSharing::Shared,
+            CacheSharing::Private => store::CacheSharing::Private,
+            CacheSharing::Locked => store::CacheSharing::Locked,
         };
         let cache = self.store.cache_mount(name, sharing, self.task);
         let cache = cache.during(format!("opening cache {id:?}"))?;
-        if sharing == store::Sharing::Locked {
+        if sharing == store::CacheSharing::Locked {
             // Another build may have had it until now.
             self.task.begin();
         }
@@ -285,7 +285,7 @@ impl<'a> Mounts<'a> {
 
     fn agent(&mut self, target: &str, agent: &Agent, mode: u32, owner: (u32, u32)) -> Result<()> {
         let path = self.fresh();
-        let served = Served::start(agent, &path);
+        let served = AgentSocket::start(agent, &path);
         self.agents.push(served.map_err(Error::file("making the socket", &path))?);
         std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
             .map_err(Error::file("setting the owner of", &path))?;

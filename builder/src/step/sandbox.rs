@@ -6,18 +6,18 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use ::network::Lease;
 use layers::{Root, Stack, Top};
-use recorder::{Recorder, Troubles};
+use recorder::{Recorder, UnansweredRequests};
 use runtime::{Bundle, Container, ExitStatus, SharedInput, StartOptions, Stdio, UserFile};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
 use super::mounts::Mounts;
-use super::network::Way;
+use super::network::StepNetwork;
 use super::{devices, foreign, network, recorded};
 use crate::container_file::{CONTAINER_FILE, container_file};
 use crate::context::Tree;
 use crate::debug::{Origin, Terminal};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::environment::{PROXY, in_env};
 use crate::plan::{RunOp, Step};
 use crate::{Dialect, Env, Error, Request, Result, SourceFile, users};
@@ -51,7 +51,7 @@ pub(crate) struct RunSandbox<'a> {
     below: Option<Root>,
     _stubs: Option<Active>,
     /// The command's own network, and the way out of it.
-    way: Way,
+    network: StepNetwork,
 }
 
 /// What a program's streams are.
@@ -92,7 +92,7 @@ impl<'a> RunSandbox<'a> {
         }
         stack.top = Some(top);
         let way = beginning.join()?;
-        Ok(RunSandbox { mounts, stack, below, _stubs: stubs, way })
+        Ok(RunSandbox { mounts, stack, below, _stubs: stubs, network: way })
     }
 
     /// What the changes lie on.
@@ -101,10 +101,12 @@ impl<'a> RunSandbox<'a> {
     }
 
     /// What the command asked for and a recorder did not give it.
-    pub(crate) fn troubles(&self) -> Troubles {
-        match &self.way {
-            Way::Recorder { session, .. } => session.finish(),
-            Way::Nowhere | Way::Uplink(_) | Way::Named(_) => Troubles::default(),
+    pub(crate) fn troubles(&self) -> UnansweredRequests {
+        match &self.network {
+            StepNetwork::Recorder { session, .. } => session.finish(),
+            StepNetwork::Nowhere | StepNetwork::Uplink(_) | StepNetwork::Named(_) => {
+                UnansweredRequests::default()
+            }
         }
     }
 
@@ -190,7 +192,7 @@ fn start(
     let mut env = op.env.clone();
     env.extend(proxies(with.request, &env));
     env.extend(mounts.env.iter().cloned());
-    let recorded = matches!(room.way, Way::Recorder { .. });
+    let recorded = matches!(room.network, StepNetwork::Recorder { .. });
     if recorded {
         recorded::environment(&mut env);
     }
@@ -230,7 +232,7 @@ fn start(
     };
     let config = image::ContainerConfig::default();
     let mut spec = runtime::spec(&config, &wanted, &database).during("describing the container")?;
-    if let Some(path) = room.way.path() {
+    if let Some(path) = room.network.path() {
         runtime::join_network(&mut spec, &path);
     }
     let owner = runtime::owner(&spec);

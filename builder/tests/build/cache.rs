@@ -233,7 +233,7 @@ fn forecasts() {
         let steps = place.forecast(place.request(text)).unwrap();
         steps.iter().map(|step| step.outlook).collect::<Vec<_>>()
     };
-    use builder::Outlook::{Cached, Depends, Run};
+    use builder::ForecastOutcome::{Cached, Depends, Run};
     assert_eq!(look(), [Run; 4]);
     let strict = || {
         let mut request = place.request(text);

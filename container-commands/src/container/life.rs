@@ -9,7 +9,7 @@ use containers::{Container, Phase, StartOptions};
 use options::container::{BlockFlags, LimitFlags};
 use options::progress::Progress;
 use options::{Failure, environment, flags};
-use runtime::{AttachOptions, Attached, Signal};
+use runtime::{AttachOptions, AttachOutcome, Signal};
 
 use super::choice::{self, Choice};
 use super::streams::{attachment, need_terminal};
@@ -142,8 +142,8 @@ impl Start {
         let ended = container.attach(&options, &task)?;
         task.done();
         Ok(match ended {
-            Attached::Exited(status) => status.code(),
-            Attached::Detached => 0,
+            AttachOutcome::Exited(status) => status.code(),
+            AttachOutcome::Detached => 0,
         })
     }
 }

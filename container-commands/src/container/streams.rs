@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use app::{App, Runnable, quiet_task};
 use clap::Args;
 use options::{Failure, flags};
-use runtime::{AttachOptions, Attached, Exec as Program};
+use runtime::{AttachOptions, AttachOutcome, Exec as Program};
 use task::Kind;
 
 use super::choice::one;
@@ -103,10 +103,10 @@ pub(crate) fn attachment(input: bool, detach_keys: Vec<u8>) -> AttachOptions {
     AttachOptions { input, detach_keys, forward_signals: true, replay: false }
 }
 
-fn code(ended: Attached) -> u8 {
+fn code(ended: AttachOutcome) -> u8 {
     match ended {
-        Attached::Exited(status) => status.code(),
-        Attached::Detached => 0,
+        AttachOutcome::Exited(status) => status.code(),
+        AttachOutcome::Detached => 0,
     }
 }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use app::place::own_name_of;
 use app::{App, Runnable, observed};
 use builder::Pull;
-use builder::working::{self, BeginOptions, Called};
+use builder::working::{self, BeginOptions, LocalImageName};
 use clap::Args;
 use options::buildah::is_docker;
 use options::container::{SharedFlags, refuse_networks, refuse_volumes};
@@ -86,15 +86,15 @@ pub struct From {
 }
 
 /// What the image of an archive or a directory is called: as `pull` calls it.
-fn called(app: &App, image: &str) -> Result<Called, Failure> {
+fn called(app: &App, image: &str) -> Result<LocalImageName, Failure> {
     let transports = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
     let elsewhere = transports.iter().any(|transport| image.starts_with(transport));
     if !elsewhere || !Dialect::spoken().names_by_content() {
-        return Ok(Called::ByPath);
+        return Ok(LocalImageName::ByPath);
     }
     Ok(match own_name_of(app, &location(image, "")?)? {
-        Some(name) => Called::Image(name),
-        None => Called::Transport(image.split(':').next().unwrap_or_default().to_owned()),
+        Some(name) => LocalImageName::Image(name),
+        None => LocalImageName::Transport(image.split(':').next().unwrap_or_default().to_owned()),
     })
 }
 

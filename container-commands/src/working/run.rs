@@ -8,11 +8,11 @@ use app::App;
 use app::values::invocation;
 use builder::Pull;
 use builder::syntax::{WorkingMount, below, working_mount};
-use builder::working::{self, Loan, Working};
+use builder::working::{self, MountFrom, WorkingContainer};
 use clap::Args;
 use containers::syntax::mount_of;
 use containers::{add_network_files, give, users};
-use network::Held;
+use network::ContainerNetwork;
 use options::buildah::{HistoryFlag, wants_history};
 use options::container::{
     ContainerFlags, complete, refuse_networks, refuse_overlays, refuse_volumes,
@@ -102,7 +102,7 @@ pub(crate) struct WorkingCommand<'a> {
 /// The command cannot be started; 127 and 126 as for every container.
 pub(crate) fn run(
     app: &App,
-    working: Working,
+    working: WorkingContainer,
     wish: &WorkingCommand<'_>,
     task: &Task,
 ) -> Result<u8, Failure> {
@@ -132,7 +132,7 @@ pub(crate) fn run(
     let mut spec = specify(settings, now, &config.env, &working)?;
     let own = (working.id(), working.name());
     let held = containers::join_named(&spec, &config, app.store()?, own)?;
-    let leases = held.as_ref().map(Held::leases).unwrap_or_default();
+    let leases = held.as_ref().map(ContainerNetwork::leases).unwrap_or_default();
     add_network_files(working.directory(), &mut spec, leases)?;
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
     let mut ground = working.ground(&spec.files.mounts, &directory)?;
@@ -179,7 +179,7 @@ fn specify(
     mut kept: ContainerSpec,
     now: ContainerSpec,
     image: &[String],
-    working: &Working,
+    working: &WorkingContainer,
 ) -> Result<ContainerSpec, Failure> {
     kept.process.env.extend(proxies_unless_set(&kept, image));
     let mut spec = kept.merge(now);
@@ -210,7 +210,7 @@ fn mounts(
     wish: &WorkingCommand<'_>,
     files: &mut Files,
     task: &Task,
-) -> Result<(Vec<CacheMount>, Vec<Loan>), Failure> {
+) -> Result<(Vec<CacheMount>, Vec<MountFrom>), Failure> {
     let (mut caches, mut loans) = (Vec::new(), Vec::new());
     let call = invocation()?;
     for text in wish.container.mounts() {

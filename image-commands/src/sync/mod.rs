@@ -167,7 +167,7 @@ struct DeleteFlags {
 impl Runnable for Sync {
     fn run(self, app: &App) -> Result<u8, Failure> {
         self.sign.check_many(self.dest == ToTransport::Docker)?;
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.progress.unless(self.quiet);
         let pause = match (self.work.watch, &self.work.schedule) {
             (Some(time), _) => watch::Pause::After(time),
             (None, Some(times)) => watch::Pause::At(Box::new(times.clone())),

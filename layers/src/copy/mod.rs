@@ -18,7 +18,7 @@ use rustix::io::Errno;
 use task::Task;
 
 use self::place::{CopySource, Placer, TargetDirectory};
-use self::pool::{BATCH, Batch, Plain, Pool};
+use self::pool::{BATCH, Batch, Pool, RegularFile};
 use crate::apply::modified;
 use crate::owner::OwnerMap;
 use crate::root::{Entry, list, make_dir, open_dir, remove};
@@ -85,9 +85,9 @@ impl fmt::Debug for CopyOptions<'_> {
     }
 }
 
-/// What was copied.
+/// What a copy of files did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Copied {
+pub struct CopyReport {
     /// Files of every kind, directories included.
     pub files: u64,
     /// Bytes of contents.
@@ -113,7 +113,7 @@ pub fn copy(
     target: &Path,
     options: &CopyOptions<'_>,
     task: &Task,
-) -> Result<Copied> {
+) -> Result<CopyReport> {
     let placer = Placer {
         owner: options.owner,
         owners: options.owners,
@@ -182,7 +182,7 @@ struct Level {
     /// Made only if something goes into it.
     made: Option<Arc<TargetDirectory>>,
     /// To be copied by others.
-    files: Vec<Plain>,
+    files: Vec<RegularFile>,
     entries: std::vec::IntoIter<Entry>,
 }
 
@@ -270,7 +270,7 @@ impl Walker<'_> {
             let Some(level) = levels.last_mut() else { continue };
             let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             if self.pool.is_some() && plain && stat.st_nlink == 1 {
-                level.files.push(Plain { name: entry.name, stat });
+                level.files.push(RegularFile { name: entry.name, stat });
                 if level.files.len() == BATCH {
                     self.hand_on(level)?;
                 }

@@ -12,7 +12,7 @@ use rustix::fs::{
 use rustix::io::Errno;
 use task::Task;
 
-use super::{Copied, conflict};
+use super::{CopyReport, conflict};
 use crate::apply::modified;
 use crate::owner::OwnerMap;
 use crate::root::{chmod_node, remove};
@@ -30,7 +30,7 @@ pub(super) struct Placer<'a> {
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) replace: bool,
     pub(super) task: &'a Task,
-    pub(super) copied: Mutex<Copied>,
+    pub(super) copied: Mutex<CopyReport>,
 }
 
 /// A directory that was made or found for a copy. The last owner that drops it sets its attributes,
@@ -47,7 +47,7 @@ pub(super) struct TargetDirectory {
 
 impl Placer<'_> {
     /// Counts what was copied.
-    pub(super) fn count(&self, add: impl FnOnce(&mut Copied)) {
+    pub(super) fn count(&self, add: impl FnOnce(&mut CopyReport)) {
         add(&mut self.copied.lock().unwrap_or_else(PoisonError::into_inner));
     }
 

@@ -190,11 +190,11 @@ impl SharedFlags {
     pub fn parse(arguments: &[String]) -> Result<SharedFlags, Failure> {
         #[derive(clap::Parser)]
         #[command(no_binary_name = true)]
-        struct Alone {
+        struct SharedLine {
             #[command(flatten)]
             flags: SharedFlags,
         }
-        let parsed = <Alone as clap::Parser>::try_parse_from(arguments);
+        let parsed = <SharedLine as clap::Parser>::try_parse_from(arguments);
         parsed.map(|alone| alone.flags).map_err(|error| Failure::usage(error.to_string()))
     }
 

@@ -11,10 +11,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
 use super::wire::{self, FrameKind, Frames, Request};
-use super::{AttachOptions, Attached, State, Status, record, state};
+use super::{AttachOptions, AttachOutcome, State, Status, record, state};
 use crate::stage::{Answer, Answers};
-use crate::streams::{Carrier, Theirs, is_readable, write_all};
-use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
+use crate::streams::{Carrier, ProgramPipes, is_readable, write_all};
+use crate::terminal::{DetachKeys, KeyInput, Raw, Signals, size};
 use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
 
 /// How long to wait between two looks where nothing tells of a change.
@@ -79,7 +79,7 @@ pub(super) fn attach(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let mut options = options.clone();
     loop {
         let monitor = state(dir)?.monitor;
@@ -90,7 +90,7 @@ pub(super) fn attach(
                 options.replay = false;
             }
             // It ended before anybody else could say so.
-            Err(Error::Lost { .. }) => return ended(dir).map(Attached::Exited),
+            Err(Error::Lost { .. }) => return ended(dir).map(AttachOutcome::Exited),
             other => return other,
         }
     }
@@ -116,7 +116,7 @@ fn attach_once(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let terminal = state(dir)?.terminal;
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
@@ -140,12 +140,12 @@ fn attach_once(
             client.pass_signals(&signals);
         }
         if ready.input && client.pass_input() {
-            return Ok(Attached::Detached);
+            return Ok(AttachOutcome::Detached);
         }
         if ready.line
             && let Some(status) = client.pass_output()?
         {
-            return Ok(Attached::Exited(status));
+            return Ok(AttachOutcome::Exited(status));
         }
     }
 }
@@ -203,8 +203,8 @@ impl Attachment<'_> {
             return false;
         }
         let (bytes, detach) = match self.keys.press(&buffer[..count]) {
-            Pressed::Detach(bytes) => (bytes, true),
-            Pressed::Keys(bytes) => (bytes, false),
+            KeyInput::Detach(bytes) => (bytes, true),
+            KeyInput::Keys(bytes) => (bytes, false),
         };
         if !bytes.is_empty() {
             self.send(FrameKind::Input, &bytes);
@@ -241,7 +241,7 @@ pub(super) fn exec(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
     let opened = pipes(exec, streams).map_err(Error::system("opening", "the standard streams"))?;
@@ -258,8 +258,8 @@ pub(super) fn exec(
     let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
     match answer {
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::Exited(status) => return Ok(Attached::Exited(status)),
-        Answer::Started(_) if exec.detach => return Ok(Attached::Detached),
+        Answer::Exited(status) => return Ok(AttachOutcome::Exited(status)),
+        Answer::Started(_) if exec.detach => return Ok(AttachOutcome::Detached),
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
@@ -269,7 +269,7 @@ pub(super) fn exec(
 }
 
 /// Pipes for a program that has no terminal.
-fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(Theirs, Carrier)>> {
+fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(ProgramPipes, Carrier)>> {
     match (exec.terminal, exec.detach) {
         (Some(_), _) => Ok(None),
         (None, true) => Carrier::null().map(Some),
@@ -289,7 +289,7 @@ pub(crate) fn converse(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let signals = Signals::watch(options.forward_signals, terminal.is_some()).map_err(lost)?;
     let _raw = (terminal.is_some() && options.input).then(|| Raw::enter(streams[0]));
     let mut keys = DetachKeys::new(&options.detach_keys);
@@ -312,11 +312,11 @@ pub(crate) fn converse(
         if let (true, Some(terminal)) = (ready.input, terminal) {
             match take(streams[0], &mut keys) {
                 None => input = false,
-                Some(Pressed::Detach(bytes)) => {
+                Some(KeyInput::Detach(bytes)) => {
                     let _ = write_all(terminal.as_fd(), &bytes);
-                    return Ok(Attached::Detached);
+                    return Ok(AttachOutcome::Detached);
                 }
-                Some(Pressed::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
+                Some(KeyInput::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
             }
         }
         if ready.line {
@@ -325,7 +325,7 @@ pub(crate) fn converse(
                 reading = is_readable(terminal.as_fd()) && show(terminal, streams[1]);
             }
             return match answer {
-                Some((Answer::Exited(status), _)) => Ok(Attached::Exited(status)),
+                Some((Answer::Exited(status), _)) => Ok(AttachOutcome::Exited(status)),
                 _ => Err(Error::Lost { process: "exec stage" }),
             };
         }
@@ -355,12 +355,12 @@ fn show(terminal: &OwnedFd, to: BorrowedFd<'_>) -> bool {
 }
 
 /// Reads what the user types; nothing at the end of input.
-fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<Pressed> {
+fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<KeyInput> {
     let mut buffer = [0; 4096];
     match rustix::io::read(from, &mut buffer) {
         Ok(0) => None,
         Ok(count) => Some(keys.press(&buffer[..count])),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(Pressed::Keys(Vec::new())),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(KeyInput::Keys(Vec::new())),
         Err(_) => None,
     }
 }

@@ -8,10 +8,10 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 
-use crate::init::{self, Never, Program, Running, ended, wait_ready};
+use crate::init::{self, Never, Program, RunningContainer, ended, wait_ready};
 use crate::spec::{environment, users};
 use crate::stage::{
-    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+    self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
 };
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
@@ -65,7 +65,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
         }
         Side::Parent { pid, pidfd } => {
             drop((theirs, stdio));
-            let running = Running::joined(pid, pidfd);
+            let running = RunningContainer::joined(pid, pidfd);
             let terminal = match wait_ready(&ours) {
                 Ok(mut fds) => fds.pop(),
                 Err(failure) => {
@@ -75,7 +75,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
                     return Err(if lost { init::lost(status) } else { failure });
                 }
             };
-            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
+            let started = Answer::Started(StartReport { pid, cgroups: Vec::new() });
             let _ = stage::answer(client, &started, terminal.as_ref().map(AsFd::as_fd));
             drop(terminal);
             init::follow(&running, client, false);

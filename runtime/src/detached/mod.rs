@@ -30,7 +30,7 @@ pub use monitor::RESTART_MARK;
 use monitor_log::MonitorLog;
 pub(crate) use setup::monitor;
 
-use crate::stage::{self, Answer, Answers, Care, Role};
+use crate::stage::{self, Answer, Answers, MonitorOptions, Role};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
@@ -128,9 +128,9 @@ pub struct AttachOptions {
     pub replay: bool,
 }
 
-/// The end of an attachment.
+/// How an attachment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attached {
+pub enum AttachOutcome {
     /// The program ended.
     Exited(ExitStatus),
     /// The user pressed the detach keys; the program runs on.
@@ -149,7 +149,7 @@ pub fn launch(
     dir: &Path,
     bundle: Bundle,
     streams: Streams,
-    watch: Care,
+    watch: MonitorOptions,
     options: &StartOptions,
 ) -> Result<State> {
     let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
@@ -182,7 +182,7 @@ pub fn launch(
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Cancelled`].
-pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<Attached> {
+pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::attach(dir, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -196,7 +196,7 @@ pub fn attach_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     client::attach(dir, options, streams, task)
 }
 
@@ -204,7 +204,12 @@ pub fn attach_streams(
 ///
 /// # Errors
 /// As [`crate::Container::start`], [`Error::NotRunning`], [`Error::NoContainer`].
-pub fn exec(dir: &Path, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
+pub fn exec(
+    dir: &Path,
+    exec: &Exec,
+    options: &AttachOptions,
+    task: &Task,
+) -> Result<AttachOutcome> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::exec(dir, exec, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -219,7 +224,7 @@ pub fn exec_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     client::exec(dir, exec, options, streams, task)
 }
 

@@ -13,7 +13,7 @@ use crate::Error;
 use crate::cgroup::Cgroup;
 use crate::init::{self, Never, Program};
 use crate::stage::{
-    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+    self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
 };
 use crate::sys::{self, Side};
 
@@ -36,7 +36,7 @@ pub(crate) fn create(mut given: StageInput) -> Step {
     let line = given.line.try_clone().doing("copying", "a socket")?;
     let running = init::begin(&mut given)?;
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
-    let started = Answer::Started(Started { pid: running.pid, cgroups });
+    let started = Answer::Started(StartReport { pid: running.pid, cgroups });
     let fds: Vec<BorrowedFd<'_>> = running.descriptors.iter().map(AsFd::as_fd).collect();
     stage::answer_with(&line, &started, &fds).doing("answering", "the engine")
 }
@@ -130,7 +130,7 @@ pub(crate) fn exec(mut given: StageInput) -> Step {
         Side::Parent { pid, .. } => {
             drop((theirs, stdio));
             let descriptors = init::wait_ready(&ours)?;
-            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
+            let started = Answer::Started(StartReport { pid, cgroups: Vec::new() });
             let fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             stage::answer_with(&given.line, &started, &fds).doing("answering", "the engine")
         }

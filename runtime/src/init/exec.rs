@@ -14,7 +14,7 @@ use super::namespaces::Namespaces;
 use super::{credentials, devices, memory, reaper, tree};
 use crate::cgroup::Cgroup;
 use crate::engine::{self, hooks::Moment};
-use crate::stage::{Doing, Failure, Reason, Role, StageConfig, StageInput, Step};
+use crate::stage::{ErrorContext, Failure, Reason, Role, StageConfig, StageInput, Step};
 use crate::sys;
 
 /// What the child takes over from the supervisor.

@@ -27,8 +27,8 @@ pub(crate) use namespaces::{
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use supervisor::{
-    Prepared, Running, begin, begin_with, ended, follow, lost, outcome, prepare, read_status,
-    release, wait_ready,
+    ContainerInputs, RunningContainer, begin, begin_with, ended, follow, lost, outcome, prepare,
+    read_status, release, wait_ready,
 };
 
 use std::os::fd::AsFd;

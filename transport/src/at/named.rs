@@ -5,7 +5,7 @@ use std::collections::{BTreeSet, VecDeque};
 use bytes::Bytes;
 use image::{Descriptor, Digest, MediaType, Node};
 
-use crate::{Error, Named, Result};
+use crate::{Error, ImageSelector, Result};
 
 /// How many indexes are looked through for a digest that is not listed itself.
 const INDEXES: usize = 1000;
@@ -17,15 +17,21 @@ pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
 /// The name of the selected entry: an entry that is selected without a name may have one, and a
 /// policy may refer to it.
-pub(crate) fn named_as(entry: &Descriptor, named: &Named) -> Named {
+pub(crate) fn named_as(entry: &Descriptor, named: &ImageSelector) -> ImageSelector {
     match (named, entry.annotations.get(REF_NAME)) {
-        (Named::Only | Named::Position(_), Some(name)) => Named::Name(name.clone()),
+        (ImageSelector::Only | ImageSelector::Position(_), Some(name)) => {
+            ImageSelector::Name(name.clone())
+        }
         _ => named.clone(),
     }
 }
 
 /// The selected entry, as it is listed: with its names there.
-pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result<Descriptor> {
+pub(crate) fn pick(
+    entries: &[Descriptor],
+    named: &ImageSelector,
+    place: &str,
+) -> Result<Descriptor> {
     let known = || {
         let names = entries.iter().filter_map(|entry| entry.annotations.get(REF_NAME));
         names.take(10).cloned().collect::<Vec<_>>()
@@ -52,21 +58,21 @@ pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result
         }
     };
     let chosen = match named {
-        Named::Only => {
+        ImageSelector::Only => {
             // What refers to an image is listed beside it and is not meant.
             let images = entries.iter().filter(|entry| entry.artifact_type.is_none());
             let images: Vec<_> = images.filter(|entry| !is_fallback_tag(entry)).collect();
             let all = if images.is_empty() { entries.iter().collect() } else { images };
             unique(all, "the only image".to_owned())?
         }
-        Named::Position(position) => {
+        ImageSelector::Position(position) => {
             entries.get(*position).cloned().ok_or_else(|| none(format!("image @{position}")))?
         }
-        Named::Digest(digest) => {
+        ImageSelector::Digest(digest) => {
             let found = entries.iter().find(|entry| entry.digest == *digest);
             found.cloned().ok_or_else(|| none(digest.to_string()))?
         }
-        Named::Name(name) => {
+        ImageSelector::Name(name) => {
             let by = |key: &str| {
                 let has = |entry: &&Descriptor| entry.annotations.get(key) == Some(name);
                 entries.iter().filter(has).collect::<Vec<_>>()
@@ -82,12 +88,12 @@ pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result
 /// document of a descriptor, or `None` if it is missing or broken.
 pub(crate) fn pick_or_below(
     entries: &[Descriptor],
-    named: &Named,
+    named: &ImageSelector,
     place: &str,
     read: &dyn Fn(&Descriptor) -> Option<Bytes>,
 ) -> Result<Descriptor> {
     match named {
-        Named::Digest(digest) if entries.iter().all(|entry| entry.digest != *digest) => {
+        ImageSelector::Digest(digest) if entries.iter().all(|entry| entry.digest != *digest) => {
             below(entries, *digest, read).map_or_else(|| pick(entries, named, place), Ok)
         }
         _ => pick(entries, named, place),

@@ -286,11 +286,11 @@ pub(crate) struct TarWriter {
 #[derive(Debug, Default)]
 struct TarState {
     end: u64,
-    places: BTreeMap<String, Reserved>,
+    places: BTreeMap<String, Reservation>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Reserved {
+struct Reservation {
     offset: u64,
     size: u64,
     whole: bool,
@@ -320,7 +320,7 @@ impl TarWriter {
         let header = header(name, size);
         let offset = state.end + header.len() as u64;
         self.write(&header, state.end)?;
-        state.places.insert(name.to_owned(), Reserved { offset, size, whole: false });
+        state.places.insert(name.to_owned(), Reservation { offset, size, whole: false });
         state.end = (offset + size).div_ceil(BLOCK) * BLOCK;
         Ok(offset)
     }

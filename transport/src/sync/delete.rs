@@ -7,7 +7,7 @@ use image::{Digest, Repository, Tag};
 use registry_client::{Client, Repo, Target};
 use task::{Cause, Fault, Kind};
 
-use super::run::{Listed, Run};
+use super::run::{Run, SetListing};
 use super::{MirrorDestination, MirrorSource, Outcome, Set, Tags, tags};
 use crate::{Error, Result, Side};
 
@@ -26,12 +26,12 @@ struct Group<'s> {
 /// Deletes the tags that a set would copy if the source still had them.
 ///
 /// A repository is left alone when one of its sets could not be listed.
-pub(super) async fn dropped(run: &Run<'_>, sets: &[Set], listed: &[Option<Listed<'_>>]) {
+pub(super) async fn dropped(run: &Run<'_>, sets: &[Set], listed: &[Option<SetListing<'_>>]) {
     let mut groups: BTreeMap<String, Group<'_>> = BTreeMap::new();
     let mut unsure = BTreeSet::new();
     for (set, listed) in sets.iter().zip(listed) {
         let MirrorDestination::Repository { client, repository } = &set.to else { continue };
-        let Some(Listed { tags, there: Some(there), .. }) = listed else {
+        let Some(SetListing { tags, there: Some(there), .. }) = listed else {
             unsure.insert(repository.to_string());
             continue;
         };

@@ -49,11 +49,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod attached;
 mod delete;
 mod directories;
 mod ends;
 mod list;
+mod referrers;
 mod run;
 mod shard;
 mod state;

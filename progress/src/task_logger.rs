@@ -5,15 +5,15 @@ use std::time::Instant;
 use task::{Event, Observer, TaskId};
 
 /// Tells the developers' log what happens to tasks, and passes it on.
-pub(crate) struct Story {
+pub(crate) struct TaskLogger {
     shown: Arc<dyn Observer>,
     tasks: Mutex<HashMap<TaskId, (String, Instant)>>,
 }
 
-impl Story {
+impl TaskLogger {
     /// Passes everything on to `shown`.
-    pub(crate) fn new(shown: Arc<dyn Observer>) -> Story {
-        Story { shown, tasks: Mutex::default() }
+    pub(crate) fn new(shown: Arc<dyn Observer>) -> TaskLogger {
+        TaskLogger { shown, tasks: Mutex::default() }
     }
 
     fn tell(&self, event: &Event) {
@@ -53,7 +53,7 @@ impl Story {
     }
 }
 
-impl Observer for Story {
+impl Observer for TaskLogger {
     fn event(&self, event: Event) {
         self.tell(&event);
         self.shown.event(event);

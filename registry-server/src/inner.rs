@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use image::Digest;
 
-use crate::access::passwords::Remembered;
+use crate::access::passwords::PasswordCache;
 use crate::access::token::Token;
 use crate::content::Content;
 use crate::http::answer::{Refusal, error};
@@ -17,21 +17,21 @@ use crate::lock::Lock;
 use crate::metrics::Metrics;
 use crate::notify::Notices;
 use crate::quota::{Claim, Counts};
-use crate::rules::{Current, Rules};
+use crate::rules::{CurrentRules, Rules};
 use crate::storage::{Directory, Memory, Storage};
 use crate::upstream::Upstreams;
 use crate::{Error, Options, Result, keys};
 
 /// One registry.
-pub(crate) struct Shared {
-    /// As they were at the start; see [`Shared::rules`].
+pub(crate) struct RegistryInner {
+    /// As they were at the start; see [`RegistryInner::rules`].
     pub(crate) options: Options,
-    pub(crate) rules: Current,
+    pub(crate) rules: CurrentRules,
     pub(crate) quotas: Counts,
     pub(crate) content: Content,
     pub(crate) upstreams: Upstreams,
     pub(crate) tokens: Lock<HashMap<String, Token>>,
-    pub(crate) passwords: Remembered,
+    pub(crate) passwords: PasswordCache,
     #[cfg(feature = "testing")]
     pub(crate) script: Script,
     pub(crate) metrics: Arc<Metrics>,
@@ -58,10 +58,10 @@ pub(crate) fn storage(options: &Options) -> Result<Arc<dyn Storage>> {
     })
 }
 
-impl Shared {
-    pub(crate) fn new(options: Options) -> Result<Shared> {
+impl RegistryInner {
+    pub(crate) fn new(options: Options) -> Result<RegistryInner> {
         let storage = storage(&options)?;
-        let rules = Current::new(Rules::of(&options, options.clock)?);
+        let rules = CurrentRules::new(Rules::of(&options, options.clock)?);
         let held = rules.clone();
         let content = Content::new(storage, options.limits.grace)
             .tidied(move |name| crate::retention::tidies(&held.get().retention, name));
@@ -69,14 +69,14 @@ impl Shared {
         let counted = Arc::clone(&metrics);
         let upstreams = Upstreams::new(&options, rules.clone(), content.clone(), counted)?;
         let notices = Notices::start(&options.webhooks, options.clock);
-        Ok(Shared {
+        Ok(RegistryInner {
             options,
             rules,
             quotas: Counts::default(),
             content,
             upstreams,
             tokens: Lock::default(),
-            passwords: Remembered::default(),
+            passwords: PasswordCache::default(),
             #[cfg(feature = "testing")]
             script: Script::default(),
             metrics,

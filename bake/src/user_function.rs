@@ -11,16 +11,16 @@ use hcl::eval::{Context, Evaluate, Func, FuncArgs, FuncDef, ParamType};
 use hcl::{Expression, Identifier, Value};
 use jiff::{SignedDuration, Timestamp};
 
-use crate::functions::{Done, text};
+use crate::functions::{FunctionResult, text};
 
 /// How many functions files may declare.
 const MOST: usize = 32;
 /// How deep they may call each other.
 const DEPTH: usize = 64;
 
-/// A function as it is written.
+/// A `function` block of a bake file.
 #[derive(Debug, Clone)]
-pub(crate) struct Declared {
+pub(crate) struct UserFunction {
     pub(crate) name: String,
     pub(crate) params: Vec<String>,
     pub(crate) variadic: Option<String>,
@@ -30,7 +30,7 @@ pub(crate) struct Declared {
 #[derive(Default)]
 struct Evaluation {
     now: String,
-    functions: Vec<Declared>,
+    functions: Vec<UserFunction>,
     context: Option<Context<'static>>,
 }
 
@@ -48,12 +48,12 @@ impl Drop for Callable {
     }
 }
 
-impl Declared {
+impl UserFunction {
     /// A function of the attributes of its block.
     pub(crate) fn new(
         name: &str,
         mut attributes: crate::file::Attributes,
-    ) -> Result<Declared, String> {
+    ) -> Result<UserFunction, String> {
         let wrong = |what: &str| format!("function {name:?}: {what}");
         let params = match attributes.remove("params") {
             Some(Expression::Array(params)) => params,
@@ -69,7 +69,7 @@ impl Declared {
         let result = attributes.remove("result").ok_or_else(|| wrong("it has no result"))?;
         match attributes.keys().next() {
             Some(key) => Err(wrong(&format!("{key} is not known"))),
-            None => Ok(Declared { name: name.to_owned(), params, variadic, result }),
+            None => Ok(UserFunction { name: name.to_owned(), params, variadic, result }),
         }
     }
 }
@@ -88,7 +88,7 @@ fn word(expression: &Expression) -> Option<String> {
 /// There are too many.
 pub(crate) fn declare(
     context: &mut Context<'static>,
-    functions: &[Declared],
+    functions: &[UserFunction],
     now: Timestamp,
 ) -> Result<Callable, String> {
     if functions.len() > MOST {
@@ -120,7 +120,7 @@ pub(crate) fn know(context: &Context<'static>) {
     STATE.with_borrow_mut(|state| state.context = Some(context.clone()));
 }
 
-fn call<const AT: usize>(args: FuncArgs) -> Done {
+fn call<const AT: usize>(args: FuncArgs) -> FunctionResult {
     let known =
         STATE.with_borrow(|state| Some((state.functions.get(AT)?.clone(), state.context.clone()?)));
     let (declared, mut context) = known.ok_or("the function is not declared")?;
@@ -150,12 +150,12 @@ const PLACES: [Func; MOST] = places!(
 );
 
 /// The time of the evaluation, in UTC; all calls give the same.
-fn timestamp(_args: FuncArgs) -> Done {
+fn timestamp(_args: FuncArgs) -> FunctionResult {
     Ok(STATE.with_borrow(|state| state.now.clone()).into())
 }
 
 /// A time and a duration as Go writes it: `timeadd(timestamp(), "-1h30m")`.
-fn timeadd(args: FuncArgs) -> Done {
+fn timeadd(args: FuncArgs) -> FunctionResult {
     let (time, duration) = (text(&args, 0)?, text(&args, 1)?);
     let time: Timestamp = time.parse().map_err(|_| format!("{time:?} is no time"))?;
     let duration: SignedDuration =

@@ -1,6 +1,6 @@
 use std::io::Read;
 
-use image::{Digest, Digester, Image, Layer};
+use image::{Digest, DigestReader, Image, Layer};
 use layers::{EntryKind, LayerEntries, Limits};
 use serde_json::json;
 use task::{Cause, Task};
@@ -30,7 +30,7 @@ pub struct LayerView {
 
 /// An image whose layers were all read.
 #[derive(Debug)]
-pub struct Explored {
+pub struct ExploredImage {
     /// What the user calls the image.
     pub name: String,
     /// The manifest.
@@ -45,7 +45,7 @@ pub struct Explored {
     pub tree: Tree,
 }
 
-impl Explored {
+impl ExploredImage {
     /// Bytes of files in all layers together, and how many of them the image does not show.
     pub fn carried_and_wasted(&self) -> (u64, u64) {
         let carried = self.layers.iter().map(|layer| layer.files).sum();
@@ -69,7 +69,7 @@ pub fn explore(
     image: &Image,
     open: &mut OpenLayer<'_>,
     task: &Task,
-) -> Result<Explored> {
+) -> Result<ExploredImage> {
     let mut tree = Tree::default();
     let mut views = Vec::new();
     let steps = steps(image);
@@ -91,7 +91,7 @@ pub fn explore(
         child.done();
     }
     let config = serde_json::from_slice(image.config().bytes()).unwrap_or(json!({}));
-    Ok(Explored {
+    Ok(ExploredImage {
         name: name.to_owned(),
         digest: image.descriptor().digest,
         platform: image.platform().to_string(),
@@ -111,8 +111,7 @@ fn entries(
     let digest = layer.descriptor.digest;
     let broken = |source| Error::Layer { layer: digest, source };
     let plain = layers::decompress(blob).map_err(broken)?;
-    let digester = Digester::new(layer.diff_id.algorithm());
-    let mut hashed = Hashed { inner: plain, digester };
+    let mut hashed = DigestReader::new(plain, layer.diff_id.algorithm());
     let mut entries = LayerEntries::new(&mut hashed, Limits::default());
     let (mut count, mut bytes) = (0, 0);
     while let Some(entry) = entries.next().map_err(broken)? {
@@ -126,24 +125,11 @@ fn entries(
     drop(entries);
     std::io::copy(&mut hashed, &mut std::io::sink())
         .map_err(|source| Error::Read { layer: digest, source })?;
-    let found = hashed.digester.finish();
+    let found = hashed.finish().1;
     if found != layer.diff_id {
         return Err(Error::DiffId { layer: digest, expected: layer.diff_id, found });
     }
     Ok((count, bytes))
-}
-
-struct Hashed<R> {
-    inner: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Hashed<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.digester.update(&buffer[..n]);
-        Ok(n)
-    }
 }
 
 /// For each layer the step that made it.

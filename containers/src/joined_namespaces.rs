@@ -12,9 +12,9 @@ use crate::uplink::running;
 use crate::volume::bind;
 use crate::{Error, Result};
 
-/// What a container joins: it must live until the container is there.
+/// The namespaces of others that a container joins. They must stay open until it has started.
 #[derive(Debug, Default)]
-pub(crate) struct Joined {
+pub(crate) struct JoinedNamespaces {
     namespaces: Vec<File>,
     memory: Option<OthersMount>,
 }
@@ -24,8 +24,8 @@ pub(crate) struct Joined {
 ///
 /// # Errors
 /// [`Error::NoContainer`], [`Error::NotRunning`]; a namespace cannot be opened.
-pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<Joined> {
-    let mut held = Joined::default();
+pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<JoinedNamespaces> {
+    let mut held = JoinedNamespaces::default();
     let shared = match &spec.isolation.ipc {
         Some(Namespace::Join(Join::Container(name))) => Some(running(name, store)?),
         _ => None,

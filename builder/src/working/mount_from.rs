@@ -6,14 +6,14 @@ use runtime::Mount;
 use task::Task;
 
 use super::files::tree;
-use super::{Source, Working};
+use super::{Source, WorkingContainer};
 use crate::plan::path::clean;
 use crate::step::mounts::Mounts;
 use crate::{Env, Pull, Result};
 
-/// What to mount of an image or of another working container.
+/// A mount of files of an image or of another working container.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Loan {
+pub struct MountFrom {
     /// The container, or else the image.
     pub from: String,
     /// The path in it; empty for all of it.
@@ -24,10 +24,10 @@ pub struct Loan {
     pub writable: bool,
 }
 
-/// Mounts that last as long as this.
-pub struct Lent<'a>(Mounts<'a>);
+/// Keeps the mounts of a command until this is dropped.
+pub struct MountGuard<'a>(Mounts<'a>);
 
-impl Lent<'_> {
+impl MountGuard<'_> {
     /// The mounts.
     pub fn list(&self) -> &[Mount] {
         &self.0.list
@@ -39,20 +39,20 @@ impl Lent<'_> {
 /// # Errors
 /// There is no such image or path; it cannot be mounted.
 pub async fn lend<'a>(
-    working: &Working,
-    wanted: &[Loan],
+    working: &WorkingContainer,
+    wanted: &[MountFrom],
     pull: Pull,
     env: &'a Env,
     task: &'a Arc<Task>,
-) -> Result<Lent<'a>> {
+) -> Result<MountGuard<'a>> {
     let mut mounts = Mounts::new(&env.store, task)?;
     for one in wanted {
-        let source = match Working::find(&env.store, &one.from)? {
+        let source = match WorkingContainer::find(&env.store, &one.from)? {
             Some(_) => Source::Container(one.from.clone()),
             None => Source::Image(one.from.clone(), pull),
         };
         let tree = tree(working, &source, env, task).await?;
         mounts.lend(&tree, &clean("/", &one.source)[1..], &one.target, one.writable)?;
     }
-    Ok(Lent(mounts))
+    Ok(MountGuard(mounts))
 }

@@ -25,7 +25,7 @@ pub(crate) enum Upper<'a> {
 
 /// Mounts that are attached nowhere: they must live until the container has them.
 #[derive(Debug, Default)]
-pub(crate) struct Shown(Vec<(OwnedFd, Option<Active>)>);
+pub(crate) struct DetachedMounts(Vec<(OwnedFd, Option<Active>)>);
 
 /// Mounts the overlays and images of a container, and adds them to its mounts.
 ///
@@ -36,8 +36,8 @@ pub(crate) fn mount(
     files: &mut Files,
     upper: &Upper<'_>,
     task: &Task,
-) -> Result<Shown> {
-    let mut shown = Shown::default();
+) -> Result<DetachedMounts> {
+    let mut shown = DetachedMounts::default();
     for (number, overlay) in std::mem::take(&mut files.overlays).into_iter().enumerate() {
         let lower = Stack { lower: vec![overlay.source], ..nothing() };
         let path = shown.add(store, lower, Some((upper, format!("overlay-{number}"))))?;
@@ -61,7 +61,7 @@ pub(crate) fn mount(
     Ok(shown)
 }
 
-impl Shown {
+impl DetachedMounts {
     /// Mounts a stack; gives a path to it that is good as long as this lives.
     fn add(
         &mut self,

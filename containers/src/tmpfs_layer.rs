@@ -38,12 +38,12 @@ const ROOM: usize = 400;
 /// like, each at its place. It is also the lowest layer of the container, so that the files are mounted on
 /// themselves, and nothing has to be made on the disk for that, and removed again.
 #[derive(Debug)]
-pub(crate) struct Ground(OwnedFd);
+pub(crate) struct TmpfsLayer(OwnedFd);
 
-impl Ground {
+impl TmpfsLayer {
     /// Makes one; `None` where the kernel cannot copy mounts that are attached nowhere (before Linux
     /// 6.15).
-    pub(crate) fn new() -> Option<Ground> {
+    pub(crate) fn new() -> Option<TmpfsLayer> {
         match make() {
             Ok(ground) => Some(ground),
             Err(errno) => {
@@ -67,7 +67,7 @@ impl Ground {
     }
 }
 
-fn make() -> Result<Ground, Errno> {
+fn make() -> Result<TmpfsLayer, Errno> {
     let fs = fsopen("tmpfs", FsOpenFlags::FSOPEN_CLOEXEC)?;
     fsconfig_set_string(fs.as_fd(), "mode", "755")?;
     fsconfig_set_string(fs.as_fd(), "size", SIZE)?;
@@ -80,7 +80,7 @@ fn make() -> Result<Ground, Errno> {
     symlinkat(MOUNTS.0, &mount, MOUNTS.1)?;
     let copy = OpenTreeFlags::OPEN_TREE_CLONE | OpenTreeFlags::OPEN_TREE_CLOEXEC;
     open_tree(&mount, "etc", copy)?;
-    Ok(Ground(mount))
+    Ok(TmpfsLayer(mount))
 }
 
 #[cfg(test)]
@@ -90,7 +90,7 @@ mod tests {
     #[test]
     fn only_stacks_of_some_layers_have_it_below() {
         let fd = std::fs::File::open("/").unwrap();
-        let ground = Ground(fd.into());
+        let ground = TmpfsLayer(fd.into());
         for (layers, more) in [(0, 0), (1, 1), (399, 1), (400, 0), (500, 0)] {
             let stack = Stack { lower: vec!["/".into(); layers], ..Stack::default() };
             assert_eq!(ground.below(stack).lower.len(), layers + more, "{layers}");

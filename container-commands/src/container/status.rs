@@ -14,10 +14,10 @@ use super::top::Top;
 use super::{choice, containers, require};
 use progress::bytes;
 
-/// Commands that look at containers.
+/// Commands that report on containers.
 #[derive(Debug, Subcommand)]
 #[expect(missing_docs, reason = "the help of each command says it")]
-pub enum Look {
+pub enum StatusCommand {
     Top(Top),
     Stats(Stats),
     Events(Events),
@@ -25,13 +25,13 @@ pub enum Look {
     Healthcheck(Healthcheck),
 }
 
-impl Runnable for Look {
+impl Runnable for StatusCommand {
     fn run(self, app: &App) -> Result<u8, Failure> {
         match self {
-            Look::Top(command) => command.run(app),
-            Look::Stats(command) => command.run(app),
-            Look::Events(command) => command.run(app),
-            Look::Healthcheck(command) => command.run(app),
+            StatusCommand::Top(command) => command.run(app),
+            StatusCommand::Stats(command) => command.run(app),
+            StatusCommand::Events(command) => command.run(app),
+            StatusCommand::Healthcheck(command) => command.run(app),
         }
     }
 }

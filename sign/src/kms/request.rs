@@ -12,8 +12,8 @@ pub(super) fn refuse(reason: impl Into<String>) -> Error {
     Error::Service { what: WHAT, reason: reason.into() }
 }
 
-/// What is asked to be signed: a message, and its hash by the key's scheme.
-pub(super) struct Asked<'a> {
+/// A message to sign, and its hash by the key's scheme.
+pub(super) struct SigningRequest<'a> {
     pub(super) message: &'a [u8],
     pub(super) hash: Vec<u8>,
     pub(super) scheme: Scheme,

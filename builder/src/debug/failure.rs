@@ -15,7 +15,7 @@ use task::{Fault, Kind, Task};
 
 use super::{Origin, Terminal, label, shell};
 use crate::context::{Contexts, Tree};
-use crate::error::{During, place};
+use crate::error::{ErrorContext, place};
 use crate::plan::{From, Op, RunMountKind, RunOp, Step, WorkdirOp};
 use crate::step::sandbox::{CommandStreams, RunSandbox, Surroundings};
 use crate::{Context, Env, Error, Network, Request, Result, RunOptions, Secret, SourceFile};
@@ -25,9 +25,9 @@ const STATE: &str = "failed.json";
 /// Locked by who works in it.
 const LOCK: &str = "failed.lock";
 
-/// What is known about a failed command. It contains no secret.
+/// A command that failed. It contains no secret.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub struct Failed {
+pub struct FailedCommand {
     /// `file:line`.
     pub place: String,
     /// The instruction as written, on one line.
@@ -53,13 +53,13 @@ pub struct Failed {
     pub flags: Vec<String>,
 }
 
-/// What a failing command left.
+/// A kept failure: the container with the files that a failed command left.
 #[derive(Debug)]
-pub struct Kept {
+pub struct KeptFailure {
     store: Store,
     record: ContainerRecord,
     /// What is known about the command.
-    pub failed: Failed,
+    pub failed: FailedCommand,
     _lock: Option<File>,
 }
 
@@ -102,7 +102,7 @@ pub(super) fn keep(
         },
     );
     let since = (with.env.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let failed = Failed {
+    let failed = FailedCommand {
         place: place(with.file, with.step.span.start),
         instruction: with.step.instruction.clone(),
         status: status.to_owned(),
@@ -130,8 +130,8 @@ pub(super) fn keep(
     Ok(name)
 }
 
-impl Kept {
-    fn of(store: &Store, record: ContainerRecord) -> Result<Option<Kept>> {
+impl KeptFailure {
+    fn of(store: &Store, record: ContainerRecord) -> Result<Option<KeptFailure>> {
         let path = record.directory.join(STATE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -139,7 +139,7 @@ impl Kept {
             Err(error) => return Err(Error::file("reading", path)(error)),
         };
         let failed = serde_json::from_slice(&bytes).map_err(Error::document(&path))?;
-        Ok(Some(Kept { store: store.clone(), record, failed, _lock: None }))
+        Ok(Some(KeptFailure { store: store.clone(), record, failed, _lock: None }))
     }
 
     /// Whether a container of the store is what a failing command left.
@@ -151,10 +151,10 @@ impl Kept {
     ///
     /// # Errors
     /// There is nothing of that name.
-    pub fn require(store: &Store, name: &str) -> Result<Kept> {
+    pub fn require(store: &Store, name: &str) -> Result<KeptFailure> {
         let missing = || Error::NotThere { what: "kept failure", name: name.to_owned() };
         match store.container(name) {
-            Ok(record) => Kept::of(store, record)?.ok_or_else(missing),
+            Ok(record) => KeptFailure::of(store, record)?.ok_or_else(missing),
             Err(error) if error.kind() == Kind::NotFound => Err(missing()),
             Err(error) => Err(error).during("looking up a failed step"),
         }
@@ -164,9 +164,12 @@ impl Kept {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn all(store: &Store) -> Result<Vec<Kept>> {
+    pub fn all(store: &Store) -> Result<Vec<KeptFailure>> {
         let records = store.containers().during("listing failed steps")?;
-        records.into_iter().filter_map(|record| Kept::of(store, record).transpose()).collect()
+        records
+            .into_iter()
+            .filter_map(|record| KeptFailure::of(store, record).transpose())
+            .collect()
     }
 
     /// Its name.
@@ -183,12 +186,12 @@ impl Kept {
     ///
     /// # Errors
     /// It is in use.
-    pub(crate) fn lock(self) -> Result<Kept> {
+    pub(crate) fn lock(self) -> Result<KeptFailure> {
         let path = self.record.directory.join(LOCK);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(Error::file("opening", &path))?;
         match file.try_lock() {
-            Ok(()) => Ok(Kept { _lock: Some(file), ..self }),
+            Ok(()) => Ok(KeptFailure { _lock: Some(file), ..self }),
             Err(std::fs::TryLockError::WouldBlock) => {
                 Err(Error::InUse { name: self.record.name, by: "another shell or build" })
             }

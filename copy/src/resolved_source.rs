@@ -7,20 +7,20 @@ use task::Cause;
 use crate::{Error, Location, Origin, Source, Unverified};
 
 /// A source whose name was resolved before.
-pub struct Resolved<'a> {
+pub struct ResolvedSource<'a> {
     inner: &'a dyn Source,
     named: Descriptor,
 }
 
-impl<'a> Resolved<'a> {
+impl<'a> ResolvedSource<'a> {
     /// The same source, whose name points at this.
-    pub fn new(inner: &'a dyn Source, named: Descriptor) -> Resolved<'a> {
-        Resolved { inner, named }
+    pub fn new(inner: &'a dyn Source, named: Descriptor) -> ResolvedSource<'a> {
+        ResolvedSource { inner, named }
     }
 }
 
 #[async_trait]
-impl Source for Resolved<'_> {
+impl Source for ResolvedSource<'_> {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         Ok(self.named.clone())
     }

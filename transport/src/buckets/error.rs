@@ -3,17 +3,17 @@ use futures::{Stream, StreamExt as _};
 use image::MAX_DOCUMENT;
 use task::{Cause, Fault, Kind};
 
-/// A request that a service did not do.
+/// A request that an object service refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{action}: {reason}")]
-pub(super) struct Failed {
+pub(super) struct ServiceError {
     pub(super) action: String,
     pub(super) reason: String,
     pub(super) kind: Kind,
     pub(super) hint: Option<&'static str>,
 }
 
-impl Fault for Failed {
+impl Fault for ServiceError {
     fn kind(&self) -> Kind {
         self.kind
     }
@@ -34,7 +34,7 @@ pub(super) async fn whole(
         if bytes.len() as u64 > MAX_DOCUMENT {
             let (action, kind, hint) = (action.to_owned(), Kind::Invalid, None);
             let reason = "it is longer than 4 MiB".to_owned();
-            return Err(Failed { action, reason, kind, hint }.into());
+            return Err(ServiceError { action, reason, kind, hint }.into());
         }
     }
     Ok(bytes.freeze())

@@ -5,7 +5,7 @@ use std::fs::File;
 use std::io::{ErrorKind, Read as _};
 use std::path::{Path, PathBuf};
 
-use super::{Directory, Kept, Mirror, Remote, refuse, update};
+use super::{Directory, Mirror, Remote, TrustedMetadata, refuse, update};
 use crate::error::{Error, Result};
 use crate::keyless::{MAX_TRUSTED_ROOT, TrustedRoot};
 use crate::online::{Http, Services};
@@ -41,12 +41,12 @@ impl TrustDirectory {
     ///
     /// # Errors
     /// [`Error::File`].
-    pub fn mirror(&self) -> Result<Option<(String, Kept)>> {
+    pub fn mirror(&self) -> Result<Option<(String, TrustedMetadata)>> {
         let file = |name: &str| read(&self.metadata().join(name));
         let (Some(mirror), Some(root)) = (file("mirror")?, file("root.json")?) else {
             return Ok(None);
         };
-        let kept = Kept {
+        let kept = TrustedMetadata {
             root,
             timestamp: file("timestamp.json")?,
             snapshot: file("snapshot.json")?,
@@ -78,13 +78,18 @@ impl TrustDirectory {
     ///
     /// # Errors
     /// Those of [`update`]; [`Error::Update`] for files that are malformed; [`Error::Keep`].
-    pub async fn update(&self, mirror: &str, kept: &Kept, now: u64) -> Result<Kept> {
+    pub async fn update(
+        &self,
+        mirror: &str,
+        trusted: &TrustedMetadata,
+        now: u64,
+    ) -> Result<TrustedMetadata> {
         let from: Box<dyn Mirror> = match mirror.contains("://") {
             true => Box::new(Remote { http: Http::new()?, url: mirror.to_owned() }),
             false => Box::new(Directory(PathBuf::from(mirror))),
         };
         let wanted = [TRUSTED_ROOT, PUBLISHED_CONFIG];
-        let (kept, files) = update(kept, &*from, &wanted, now).await?;
+        let (kept, files) = update(trusted, &*from, &wanted, now).await?;
         let root = files.get(TRUSTED_ROOT);
         let root = root.ok_or_else(|| refuse(TRUSTED_ROOT, "the mirror does not list it"))?;
         TrustedRoot::read(root).map_err(|why| refuse(TRUSTED_ROOT, why))?;

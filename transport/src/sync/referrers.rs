@@ -18,9 +18,9 @@ const REMEMBERED: usize = 200_000;
 type Image = (Repository, Digest);
 type Answer = Arc<OnceCell<Digest>>;
 
-/// What was learnt in this run.
+/// The referrers that this run has found.
 #[derive(Default)]
-pub(super) struct Attached {
+pub(super) struct ReferrerCache {
     seen: Mutex<HashMap<Image, Answer>>,
     /// Registries that have no referrers API.
     without: Mutex<BTreeSet<String>>,
@@ -49,7 +49,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-impl Attached {
+impl ReferrerCache {
     /// A value that changes when the attachments of an image do. `tags` are the repository's
     /// derived tags, if they are known.
     pub(super) async fn of(

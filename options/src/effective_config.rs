@@ -9,7 +9,7 @@ use configuration::Paths;
 use registry_client::{
     AuthFiles, Client, Credential, HostRule, Keychain, Proxies, Registries, Tls,
 };
-use sign::lookaside::{Lookaside, Reading};
+use sign::lookaside::{FileFuture, Lookaside};
 use task::{Cause, Kind};
 use transport::Machine;
 use transport::at::DaemonTls;
@@ -26,7 +26,7 @@ const RESUMABLE: u64 = 64 << 20;
 const SOURCES: &str = "BUILD_REGISTRY_SOURCES";
 
 /// What the options of every command and the files of configuration say together.
-pub struct Configured {
+pub struct EffectiveConfig {
     /// Where configuration is.
     pub paths: Paths,
     /// The options of both programs.
@@ -38,11 +38,11 @@ pub struct Configured {
     registries: OnceCell<Registries>,
 }
 
-impl Configured {
+impl EffectiveConfig {
     /// Nothing is read yet. Warnings go to `tell`.
-    pub fn new(globals: Globals, rootless: bool, tell: fn(&str)) -> Configured {
+    pub fn new(globals: Globals, rootless: bool, tell: fn(&str)) -> EffectiveConfig {
         let (paths, settings) = (environment::paths(rootless), Settings::default());
-        Configured { paths, globals, settings, tell, registries: OnceCell::new() }
+        EffectiveConfig { paths, globals, settings, tell, registries: OnceCell::new() }
     }
 
     /// Fails if `--authfile` names a missing file. `login` creates it.
@@ -122,7 +122,7 @@ impl Configured {
         self.check_files(reach)?;
         let keychain: Arc<dyn Keychain> = match &reach.credential {
             Some(Credential::Anonymous) => Arc::new(Credential::Anonymous),
-            Some(credential) => Arc::new(registry_client::Named {
+            Some(credential) => Arc::new(registry_client::CredentialOverride {
                 credential: credential.clone(),
                 others: self.keychain(reach.authfile.as_deref())?,
             }),
@@ -264,7 +264,7 @@ impl Servers {
 }
 
 impl sign::lookaside::Servers for Servers {
-    fn read<'a>(&'a self, url: &'a str, limit: u64) -> Reading<'a> {
+    fn read<'a>(&'a self, url: &'a str, limit: u64) -> FileFuture<'a> {
         Box::pin(async move { Ok((self.0)()?.read_file(url, limit).await?) })
     }
 }

@@ -8,12 +8,12 @@ use task::Task;
 
 use super::digests::Digests;
 use super::http::Download;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::key::KeyBuilder;
 use crate::{Result, SourceFile};
 
 /// The files of a context.
-pub(crate) struct Fetched {
+pub(crate) struct ContextFiles {
     pub(crate) root: Root,
     /// Digests of files remembered from other builds.
     pub(crate) digests: Arc<Digests>,
@@ -29,10 +29,10 @@ pub(crate) struct Fetched {
     pub(crate) _kept: Option<Active>,
 }
 
-impl Fetched {
-    pub(crate) fn new(root: Root) -> Fetched {
+impl ContextFiles {
+    pub(crate) fn new(root: Root) -> ContextFiles {
         let digests = Arc::new(Digests::empty());
-        Fetched {
+        ContextFiles {
             root,
             digests,
             modified: None,
@@ -44,10 +44,10 @@ impl Fetched {
     }
 
     /// No files at all.
-    pub(crate) fn nothing(store: &Store, action: &str) -> Result<Fetched> {
+    pub(crate) fn nothing(store: &Store, action: &str) -> Result<ContextFiles> {
         let active = store.begin().during(action)?;
         let root = active.root().during(action)?;
-        Ok(Fetched { _kept: Some(active), ..Fetched::new(root) })
+        Ok(ContextFiles { _kept: Some(active), ..ContextFiles::new(root) })
     }
 
     /// Unpacks an archive for this build alone.
@@ -56,8 +56,8 @@ impl Fetched {
         store: &Store,
         action: &str,
         task: &Task,
-    ) -> Result<Fetched> {
-        let fetched = Fetched::nothing(store, action)?;
+    ) -> Result<ContextFiles> {
+        let fetched = ContextFiles::nothing(store, action)?;
         let options = ApplyOptions { whiteouts: Whiteouts::Literal, ..ApplyOptions::default() };
         let applied = layers::apply(archive, &fetched.root, &options).during(action)?;
         for skipped in applied.skipped {
@@ -73,9 +73,9 @@ impl Fetched {
         store: &Store,
         action: &str,
         task: &Task,
-    ) -> Result<Fetched> {
+    ) -> Result<ContextFiles> {
         if !super::archive::holds(store.open_blob(download.digest).during(action)?) {
-            return Fetched::one(download, store, action);
+            return ContextFiles::one(download, store, action);
         }
         let mut key = KeyBuilder::new("archive");
         key.part(download.digest.as_bytes());
@@ -94,11 +94,11 @@ impl Fetched {
             child.done();
         }
         let root = store.stack(id).during(action)?.mount().during(action)?;
-        Ok(Fetched { published: download.modified, ..Fetched::new(root) })
+        Ok(ContextFiles { published: download.modified, ..ContextFiles::new(root) })
     }
 
-    fn one(download: &Download, store: &Store, action: &str) -> Result<Fetched> {
-        let fetched = Fetched::nothing(store, action)?;
+    fn one(download: &Download, store: &Store, action: &str) -> Result<ContextFiles> {
+        let fetched = ContextFiles::nothing(store, action)?;
         let name = download.name.as_deref().unwrap_or("download");
         let mut source = store.open_blob(download.digest).during(action)?;
         let flags = layers::OFlags::WRONLY | layers::OFlags::CREATE;
@@ -108,6 +108,6 @@ impl Fetched {
             .map_err(crate::Error::file("writing", name))?;
         let alone = super::dockerfile::read_from(&fetched.root, name)?;
         let modified = download.modified;
-        Ok(Fetched { alone, modified, published: modified, ..fetched })
+        Ok(ContextFiles { alone, modified, published: modified, ..fetched })
     }
 }

@@ -14,8 +14,8 @@ use super::tcp::Connection;
 use super::udp::Flow;
 use crate::ports::Taker;
 
-/// A published port.
-pub(super) struct Door {
+/// The socket of a published port.
+pub(super) struct PortListener {
     pub(super) endpoint: u64,
     taker: Taker,
     /// The same socket, for answers to datagrams.
@@ -35,7 +35,7 @@ impl Engine {
             };
             epoll::add(&self.epoll, socket, EventData::new_u64(id), EventFlags::IN)?;
             let answers = Arc::new(socket.try_clone_to_owned()?);
-            self.doors.insert(id, Door { endpoint, taker, answers, container });
+            self.doors.insert(id, PortListener { endpoint, taker, answers, container });
         }
         Ok(())
     }
