@@ -1,5 +1,6 @@
 //! The stage that brings one more program into a running container.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,7 +9,7 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 
-use crate::init::{self, Never, Program, RunningContainer, ended, wait_ready};
+use crate::init::{self, Program, RunningContainer, ended, wait_ready};
 use crate::spec::{environment, users};
 use crate::stage::{
     self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
@@ -92,7 +93,7 @@ fn become_program(
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
-) -> Step<Never> {
+) -> Step<Infallible> {
     init::die_with_parent()?;
     rustix::process::setsid().doing("starting", "a session")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;

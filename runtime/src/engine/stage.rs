@@ -1,6 +1,7 @@
 //! The stages of an engine's containers: they start a process and end, so that it becomes a child
 //! of the process that adopts orphans.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -11,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use super::hooks::{self, Moment};
 use crate::Error;
 use crate::cgroup::Cgroup;
-use crate::init::{self, Never, Program};
+use crate::init::{self, Program};
 use crate::stage::{
     self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
 };
@@ -164,7 +165,7 @@ fn become_program(
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
-) -> Step<Never> {
+) -> Step<Infallible> {
     let config = &given.config;
     let Role::Exec { process, preserve_fds, .. } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for a further process"));

@@ -1,5 +1,6 @@
 //! The container's first process, from its birth to the user's program.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -56,10 +57,7 @@ pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
     let _ = report.write_all(&bytes);
 }
 
-/// What never exists.
-pub(crate) enum Never {}
-
-fn set_up(launch: Launch<'_>) -> Step<Never> {
+fn set_up(launch: Launch<'_>) -> Step<Infallible> {
     let Launch { given, mut stdio, sources, cgroup, namespaces, gate, report } = launch;
     let config = &given.config;
     // Monitors and engines leave a container alone when they are killed; a monitor that is killed
@@ -224,7 +222,7 @@ impl Wait<'_> {
 }
 
 /// Gives up everything the program must not have, and becomes it.
-pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
+pub(crate) fn run_program(program: Program<'_>) -> Step<Infallible> {
     let Program { process, filter, init, proc, report, terminal, waits, bound, preserve_fds } =
         program;
     labels(process, proc)?;

@@ -19,7 +19,7 @@ pub(crate) use borders::{adopt, close, end_adopted, scopes, shares_processes};
 pub(crate) use credentials::CAPABILITIES;
 pub(crate) use devices::terminal;
 pub(crate) use exec::{
-    Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
+    Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
 pub(crate) use memory::{nodes as memory_nodes, policy as memory_policy};
 pub(crate) use namespaces::{

@@ -101,8 +101,9 @@ const GRAMMAR: &[&str] = &[
 ];
 
 /// Nouns that end like a participle.
-const NOUNS: &[&str] =
-    &["Encoding", "Feed", "Finding", "Keyring", "Listing", "Matching", "Setting", "String"];
+const NOUNS: &[&str] = &[
+    "Encoding", "Feed", "Finding", "Keyring", "Listing", "Matching", "Setting", "String", "Wording",
+];
 
 /// Types that keep such a name, and why.
 pub const ALLOWED: &[(&str, &str)] = &[

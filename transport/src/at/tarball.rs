@@ -27,12 +27,12 @@ use crate::{Error, Location, Origin, Result, Source, Unverified};
 #[derive(Debug, Clone)]
 pub struct Tarball {
     paths: Vec<PathBuf>,
-    made: Arc<OnceCell<Arc<Made>>>,
+    made: Arc<OnceCell<Arc<TarballImage>>>,
 }
 
 /// The image and where its content is.
 #[derive(Debug)]
-struct Made {
+struct TarballImage {
     root: Descriptor,
     documents: BTreeMap<Digest, Bytes>,
     layers: BTreeMap<Digest, Arc<File>>,
@@ -51,7 +51,7 @@ impl Tarball {
         Tarball { paths: paths.to_vec(), made: Arc::default() }
     }
 
-    async fn made(&self) -> Result<Arc<Made>, Cause> {
+    async fn made(&self) -> Result<Arc<TarballImage>, Cause> {
         let make = || async {
             let paths = self.paths.clone();
             blocking(move || Ok::<_, Cause>(Arc::new(make(&paths)?))).await
@@ -60,7 +60,7 @@ impl Tarball {
     }
 }
 
-fn make(paths: &[PathBuf]) -> Result<Made> {
+fn make(paths: &[PathBuf]) -> Result<TarballImage> {
     let Platform { os, architecture, variant, .. } = Platform::host();
     let mut config = Config { os, architecture, variant, ..Config::default() };
     let (mut descriptors, mut layers) = (Vec::new(), BTreeMap::new());
@@ -81,7 +81,7 @@ fn make(paths: &[PathBuf]) -> Result<Made> {
         (config.digest(), config.bytes().clone()),
         (manifest.digest(), manifest.bytes().clone()),
     ]);
-    Ok(Made { root, documents, layers })
+    Ok(TarballImage { root, documents, layers })
 }
 
 fn archive_layer(path: &Path) -> Result<ArchiveLayer> {
