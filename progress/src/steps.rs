@@ -6,18 +6,18 @@ use task::{Event, Observer, Outcome, TaskId};
 
 use super::text::{Lines, clean, on_one_line, whole};
 
-/// Progress as lines in the form of buildah, which scripts read: `STEP 2/3: RUN make`, what the
-/// command prints as it is, `--> Using cache`; of copies `Getting image source signatures`, `Copying
-/// blob` and what else there is. Lines of steps that run side by side do not mix: those of a later
-/// step wait until the earlier one is over.
+/// Progress as lines in the form of buildah, which scripts read. A build prints `STEP 2/3: RUN make`,
+/// the unchanged output of commands and `--> Using cache`. A copy prints `Getting image source
+/// signatures`, `Copying blob`, `Copying config` and `Writing manifest`. Lines of parallel steps do
+/// not mix: those of a later step wait until the earlier step has ended.
 pub struct Steps(Mutex<StepLog>);
 
 struct StepLog {
     out: Box<dyn Write + Send>,
     tasks: BTreeMap<TaskId, TrackedTask>,
-    /// The steps that have said something and are not over, oldest first, with what waits.
+    /// The steps that have printed a line and still run, oldest first, with the lines that wait.
     open: VecDeque<(TaskId, Vec<String>)>,
-    /// Whether the copy under way was told of.
+    /// Whether the running copy has printed its first line.
     copying: bool,
 }
 
@@ -25,7 +25,8 @@ struct TrackedTask {
     class: TaskClass,
     name: String,
     lines: Lines,
-    said: bool,
+    /// Whether the heading of the step was printed.
+    headed: bool,
 }
 
 /// What buildah would call a task.
@@ -36,12 +37,12 @@ enum TaskClass {
     Config,
     Manifest,
     List,
-    /// Nothing that it would say a word about.
+    /// A task that buildah does not report.
     Other,
 }
 
 impl TaskClass {
-    /// By the name of a task.
+    /// Tells the class by the name of a task.
     fn of(name: &str) -> TaskClass {
         if let Some((_, instruction)) =
             name.strip_prefix('[').and_then(|name| name.split_once("] "))
@@ -63,7 +64,7 @@ impl TaskClass {
 }
 
 impl Steps {
-    /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
+    /// An observer that writes to `out`. Errors of `out` are ignored: no work depends on it.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         Steps(Mutex::new(StepLog {
             out: Box::new(out),
@@ -74,7 +75,7 @@ impl Steps {
     }
 }
 
-/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; a stage without a name is not told.
+/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; the number of a stage without a name is left out.
 fn heading(name: &str) -> String {
     let inside = name.strip_prefix('[').and_then(|name| name.split_once("] "));
     let Some((place, instruction)) = inside else { return name.to_owned() };
@@ -94,11 +95,11 @@ impl StepLog {
         let _ = self.out.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// A line of a step, under its heading. It waits while an earlier step is not over.
+    /// Prints a line of a step, under its heading. It waits while an earlier step runs.
     fn say(&mut self, id: TaskId, line: String) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let mut lines = Vec::new();
-        if !std::mem::replace(&mut task.said, true) {
+        if !std::mem::replace(&mut task.headed, true) {
             lines.push(heading(&task.name));
             self.open.push_back((id, Vec::new()));
         }
@@ -111,7 +112,7 @@ impl StepLog {
         }
     }
 
-    /// The step is over: what waited for it is shown.
+    /// Ends a step: prints the lines that waited for it.
     fn close(&mut self, id: TaskId) {
         let Some(at) = self.open.iter().position(|(open, _)| *open == id) else { return };
         if at > 0 {
@@ -129,7 +130,7 @@ impl StepLog {
         }
     }
 
-    /// Says once of each copy that it begins.
+    /// Prints the first line of a copy, once.
     fn copy(&mut self) {
         if !std::mem::replace(&mut self.copying, true) {
             self.write("Getting image source signatures");
@@ -137,16 +138,15 @@ impl StepLog {
     }
 
     fn started(&mut self, id: TaskId, name: &str) {
-        let (name, what) = (clean(&on_one_line(name), 400), TaskClass::of(name));
-        if matches!(what, TaskClass::Pull) {
+        let (name, class) = (clean(&on_one_line(name), 400), TaskClass::of(name));
+        if matches!(class, TaskClass::Pull) {
             let image = name.trim_start_matches("pulling docker://");
             let image = image.split('@').next().unwrap_or(image);
             self.write(&format!("Trying to pull {image}..."));
             self.copying = false;
             self.copy();
         }
-        self.tasks
-            .insert(id, TrackedTask { class: what, name, lines: Lines::default(), said: false });
+        self.tasks.insert(id, TrackedTask { class, name, lines: Lines::default(), headed: false });
     }
 
     fn output(&mut self, id: TaskId, bytes: &[u8]) {
@@ -163,7 +163,7 @@ impl StepLog {
         let ended = matches!(outcome, Outcome::Done | Outcome::Reused);
         let begins = task.name.contains("] FROM ");
         match task.class {
-            TaskClass::Step if ended || task.said || rest.is_some() => {
+            TaskClass::Step if ended || task.headed || rest.is_some() => {
                 let cached = outcome == Outcome::Reused && !begins;
                 let last = if cached { "--> Using cache".to_owned() } else { String::new() };
                 self.say(id, rest.map_or(last, |rest| whole(&rest)));

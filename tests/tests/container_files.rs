@@ -163,6 +163,9 @@ fn volumes_are_made_listed_inspected_and_removed() {
         .ok();
     assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text().lines().count(), 2);
     assert_eq!(bench.rbuild(["volume", "ls", "-q", "--filter=label=a"]).ok().text(), "data");
+    // As docker: a format decides, whatever --quiet says.
+    let line = ["volume", "ls", "-q", "--filter=label=a", "--format={{.Driver}}"];
+    assert_eq!(bench.rbuild(line).ok().text(), "local");
     let place = bench.rbuild(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
     assert!(std::path::Path::new(place.text()).is_dir());
     bench.rbuild(["volume", "rm", "data"]).fails(&["volume data is used by container one"]);
