@@ -76,7 +76,7 @@ impl Group<'_> {
     async fn delete(&self, run: &Run<'_>) -> Result<()> {
         let mine = self.there.iter().filter(|tag| run.options.shard.owns(&self.name(tag)));
         let covered: Vec<&String> =
-            mine.filter(|tag| tags::subject_of(tag).is_none() && self.covers(tag)).collect();
+            mine.filter(|tag| tags::derived_from(tag).is_none() && self.covers(tag)).collect();
         let gone: Vec<&String> =
             covered.iter().copied().filter(|tag| !self.kept.contains(*tag)).collect();
         if gone.is_empty() {
@@ -107,10 +107,11 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Deletes the signatures of the older form that belong to what was deleted.
+    /// Deletes the signatures of the older form, and the list of referrers that a tag holds, that belong to
+    /// what was deleted.
     async fn attached(&self, run: &Run<'_>, repo: &Repo, digests: &BTreeSet<String>) {
         for tag in self.there.difference(&self.kept) {
-            let Some(subject) = tags::subject_of(tag) else { continue };
+            let Some(subject) = tags::derived_from(tag) else { continue };
             if run.stopped() || !digests.contains(&subject) {
                 continue;
             }

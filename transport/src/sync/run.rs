@@ -106,6 +106,9 @@ impl<'a> Run<'a> {
     ) {
         let (outcome, digest, error) = match result {
             Ok((outcome, digest)) => (outcome, digest, None),
+            Err(error) if error.kind() == Kind::Cancelled => {
+                (Outcome::Cancelled, None, Some(error))
+            }
             Err(error) => (Outcome::Failed, None, Some(error)),
         };
         if let Some(error) = &error
