@@ -16,7 +16,7 @@ use crate::budget::{Budget, CollectionReport, ItemKind, RemovalReason};
 use crate::catalog::{Attempt, DigestKey, Kind, number};
 use crate::mark::{CollectionPlan, EvictionCandidate};
 use crate::store::StoreInner;
-use crate::{Result, Store, file, lease};
+use crate::{Result, Store, file, lease, reserve};
 
 /// Cached file digests and the like are deleted after this many seconds: they are cheap to compute
 /// again, and keys of files that changed never come up again.
@@ -34,6 +34,9 @@ impl Store {
     /// happens, the next collection continues.
     pub fn collect(&self, budget: &Budget, task: &Task) -> Result<CollectionReport> {
         let shared = self.shared();
+        if !budget.dry_run {
+            reserve::release(&shared.root);
+        }
         lease::bury_dead(shared)?;
         self.measure(task)?;
         let mounts = self.mounts(task)?;
