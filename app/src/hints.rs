@@ -111,11 +111,6 @@ fn container(error: &containers::Error) -> Option<String> {
         containers::Error::Port { .. } => {
             Some("--network private and --network bridge have ports".to_owned())
         }
-        containers::Error::Unshared { what: "network", .. } => Some(
-            "containers of an ordinary user are in user namespaces of their own; publish a port, \
-             and reach it through --add-host NAME:host-gateway"
-                .to_owned(),
-        ),
         containers::Error::NoVolume { .. } => {
             Some("`rbuild volume ls` lists the volumes".to_owned())
         }

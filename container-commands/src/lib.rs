@@ -24,6 +24,7 @@
 extern crate app;
 
 pub mod container;
+mod descriptors;
 pub mod network;
 pub mod oci_runtime;
 pub mod quadlet;

@@ -2,15 +2,16 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use app::{App, Runnable, observed, several};
+use app::{App, Runnable, observed, quiet_task, several};
 use clap::{Args, Subcommand};
 use containers::{Volume as StoredVolume, VolumeFilter, Volumes};
 use options::progress::Progress;
 use options::{Failure, environment, flags};
 use serde_json::Value;
 
-use crate::container::out_of;
+use crate::container::{out_of, patience};
 use crate::table::TableFlags;
 
 /// Manage volumes: directories that outlive containers
@@ -194,6 +195,10 @@ pub struct Rm {
     /// Ignore missing volumes
     #[arg(short, long)]
     force: bool,
+    /// With --force, remove the containers that use it too: wait this many seconds before killing
+    /// them; -1 waits as long as it takes
+    #[arg(short, long, value_name = "SECONDS", value_parser = patience, allow_hyphen_values = true, requires = "force")]
+    time: Option<Duration>,
     /// Remove all volumes
     #[arg(short, long, conflicts_with = "volumes")]
     all: bool,
@@ -208,7 +213,11 @@ impl Rm {
             self.volumes = volumes.list()?.into_iter().map(|volume| volume.name).collect();
         }
         let (_, answer) = several::each(&self.volumes, |name| {
-            match volumes.remove(name) {
+            let removed = match self.time {
+                Some(time) => volumes.remove_with_users(name, time, &quiet_task("stop")),
+                None => volumes.remove(name),
+            };
+            match removed {
                 Err(containers::Error::NoVolume { .. }) if self.force => {}
                 removed => removed?,
             }

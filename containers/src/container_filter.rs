@@ -5,7 +5,7 @@ use regex::Regex;
 use runtime::Restart;
 
 use crate::filter::LabelFilter;
-use crate::{Container, Containers, Error, Result};
+use crate::{Container, Containers, Error, Phase, Result};
 
 /// Which containers are listed.
 #[derive(Debug, Clone)]
@@ -75,7 +75,10 @@ impl ContainerFilter {
             "exited" => FilterKey::Exited(value.parse().ok()?),
             "volume" => FilterKey::Volume,
             "network" => FilterKey::Network,
-            "health" => FilterKey::Health,
+            "health" => {
+                let known = ["none", "starting", "healthy", "unhealthy"];
+                known.contains(&value).then_some(FilterKey::Health)?
+            }
             "before" => FilterKey::Before,
             "since" => FilterKey::Since,
             "publish" => FilterKey::Publish(ports(value)?),
@@ -88,6 +91,9 @@ impl ContainerFilter {
                     "configured" | "initialized" => "created",
                     phase => phase,
                 };
+                // No container here is in these states of docker and podman.
+                let known = Phase::ALL.map(Phase::as_str);
+                (known.contains(&text) || ["removing", "unknown"].contains(&text)).then_some(())?;
                 return Some(ContainerFilter { key: FilterKey::Status, text: text.to_owned() });
             }
             "restart-policy" if value == "none" => {
@@ -164,7 +170,11 @@ impl ContainerFilter {
                 let health = container.health().map(|health| health.status.as_str());
                 health.unwrap_or("none") == value
             }
-            FilterKey::Status => container.phase().as_str() == value,
+            // A container that is being stopped runs.
+            FilterKey::Status => {
+                let phase = container.phase();
+                phase.as_str() == value || phase == Phase::Stopping && value == "running"
+            }
             FilterKey::Exited(code) => container.exit().is_some_and(|exit| exit.code() == *code),
             FilterKey::Network => container.network_names().iter().any(|name| name == value),
             FilterKey::Volume => is_mounted(container, value),

@@ -90,6 +90,9 @@ impl Containers {
             .transpose()
             .map_err(|reason| Error::Invalid { name: new.image_name.clone(), reason })?;
         record.spec = new.spec;
+        for name in &record.spec.lifecycle.requires {
+            self.get(name)?;
+        }
         if let Some(image) = new.image {
             memory_for_volumes(&mut record.spec, image)?;
         }

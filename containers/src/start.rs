@@ -31,6 +31,10 @@ pub struct StartOptions {
     pub size: Option<(u16, u16)>,
     /// The socket of a service manager that waits for the container, as `NOTIFY_SOCKET` names it.
     pub notify: Option<String>,
+    /// Numbers of descriptors of this process that its program gets; see [`runtime::StartOptions`].
+    pub descriptors: Vec<u32>,
+    /// `NAME=value` lines for this start alone.
+    pub environment: Vec<String>,
 }
 
 /// The user databases of a container, each at most 16 MiB.
@@ -200,6 +204,21 @@ impl Container {
         add_container_file(self.directory(), spec, &text)
     }
 
+    /// Finds the containers that it requires, each after those that it requires itself.
+    fn required(&self, above: &[&str], order: &mut Vec<Container>) -> Result<()> {
+        let containers = crate::Containers::new(self.store.clone());
+        for name in &self.record().spec.lifecycle.requires {
+            let other = containers.get(name)?;
+            if above.contains(&other.id()) {
+                let reason = format!("containers require each other: {name} is among them");
+                return Err(Error::Invalid { name: self.name().to_owned(), reason });
+            }
+            other.required(&[above, &[other.id()]].concat(), order)?;
+            order.push(other);
+        }
+        Ok(())
+    }
+
     /// How its monitor watches over it.
     fn watch(&self, config: &image::ContainerConfig) -> MonitorOptions {
         let lifecycle = &self.record().spec.lifecycle;
@@ -223,11 +242,23 @@ impl Container {
         Ok(())
     }
 
-    /// Starts it; a container that ended starts again with its files. A running one is left alone.
+    /// Starts it, after the containers that it requires; a container that ended starts again with its files. A
+    /// running one is left alone.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`].
+    /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`];
+    /// [`Error::Invalid`] where containers require each other.
     pub fn start(&self, options: &StartOptions, task: &Task) -> Result<State> {
+        let mut required = Vec::new();
+        self.required(&[self.id()], &mut required)?;
+        for other in required {
+            other.start_alone(&StartOptions::default(), task)?;
+        }
+        self.start_alone(options, task)
+    }
+
+    fn start_alone(&self, options: &StartOptions, task: &Task) -> Result<State> {
+        runtime::close_on_exec();
         let lock = self.directory().join("start.lock");
         let lock = File::create(&lock).map_err(Error::file("making", &lock))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
@@ -264,6 +295,7 @@ impl Container {
         let _shown = detached_mounts::mount(&self.store, &mut spec.files, &upper, task)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         self.add_container_file(&mut spec)?;
+        spec.process.env.extend(options.environment.iter().cloned());
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
         let (id, name, directory) = (self.id(), now.name(), self.directory());
@@ -280,6 +312,7 @@ impl Container {
             id: self.id().to_owned(),
             init: spec.process.init,
             owners: runtime::single_id(),
+            descriptors: options.descriptors.clone(),
         };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let watch = self.watch(&config);
@@ -401,8 +434,12 @@ impl Transient {
         let (spec, mut document) = describe(spec, Some(image), &root, &etc, held.as_ref())?;
         let uplink = uplink::connect(&spec, config, store, (held.as_ref(), &mut document))?;
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
-        let options =
-            runtime::StartOptions { id, init: spec.process.init, owners: runtime::single_id() };
+        let options = runtime::StartOptions {
+            id,
+            init: spec.process.init,
+            owners: runtime::single_id(),
+            ..runtime::StartOptions::default()
+        };
         let container = runtime::Container::start(bundle, stdio, &options)?;
         if let Some(held) = held {
             held.follow(container.pid())?;

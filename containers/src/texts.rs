@@ -33,6 +33,7 @@ impl Container {
                 Some(status) => format!("{} ({})", up(), status.as_str()),
             },
             (Phase::Paused, _) => format!("{} (Paused)", up()),
+            (Phase::Stopping, _) => "Stopping".to_owned(),
             (Phase::Restarting, Some(exit)) => ended("Restarting", exit),
             (Phase::Exited, Some(exit)) => ended("Exited", exit),
             (Phase::Restarting | Phase::Exited | Phase::Dead, _) => "Dead".to_owned(),

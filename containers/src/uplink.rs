@@ -376,7 +376,12 @@ pub(crate) fn write_network_files(
     known: &NetworkFacts,
 ) -> Result<Vec<&'static str>> {
     let host = spec.network.mode() == Network::Host;
-    let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
+    let hosts = match &spec.network.hosts_file {
+        Some(path) if path == Path::new("none") => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(Error::file("reading", path))?,
+        None if host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        None => String::new(),
+    };
     let hostname = spec.network.hostname.clone().unwrap_or_default();
     let machine = MachineFiles { hosts: &hosts, resolv_conf: &known.resolv_conf };
     let loopback = [IpAddr::from([127, 0, 0, 1])];

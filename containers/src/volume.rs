@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use image::Image;
 use layers::Root;
@@ -175,6 +176,22 @@ impl Volumes {
             return Err(Error::VolumeInUse { name: name.to_owned(), by });
         }
         self.delete(name)
+    }
+
+    /// As [`Volumes::remove`]; containers that use it are stopped, killed after `patience`, and removed first.
+    ///
+    /// # Errors
+    /// As there; as [`crate::Container::stop`] and [`crate::Container::remove`].
+    pub fn remove_with_users(&self, name: &str, patience: Duration, task: &Task) -> Result<()> {
+        self.get(name)?;
+        let containers = Containers::new(self.store.clone());
+        for user in self.users(name)? {
+            // It may be gone by now.
+            let Some(container) = containers.find(&user)? else { continue };
+            container.stop(Some(patience), task)?;
+            container.remove(true, task)?;
+        }
+        self.remove(name)
     }
 
     fn delete(&self, name: &str) -> Result<()> {

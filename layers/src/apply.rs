@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::os::fd::AsFd;
 
 use crate::blocks::{self, Block, Stream};
-use crate::owner;
+use crate::owner::{self, OwnerMap};
 use crate::unpack::Unpacker;
 use crate::xattr::At;
 use crate::{Error, Result, Root, decompress};
@@ -50,7 +50,7 @@ impl Default for Limits {
 }
 
 /// How to unpack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ApplyOptions {
     /// What whiteouts become.
     pub whiteouts: Whiteouts,
@@ -58,6 +58,8 @@ pub struct ApplyOptions {
     pub user_xattr: bool,
     /// Everything belongs to this user and group instead of the archive's.
     pub owner: Option<(u32, u32)>,
+    /// The archive has the owners inside, the files get those outside; root's where one has none.
+    pub owners: Option<OwnerMap>,
     /// How much the archive may bring.
     pub limits: Limits,
 }

@@ -9,6 +9,7 @@ use std::process::Child;
 use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
+use crate::descriptors::LentDescriptors;
 use crate::stage::{self, Answer, Answers, Role, StageConfig, StartReport};
 use crate::streams::{Carrier, ProgramPipes, SharedInput};
 use crate::terminal::Signals;
@@ -62,6 +63,9 @@ pub struct StartOptions {
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
+    /// Numbers of descriptors of this process that the program gets under the same numbers. They are closed
+    /// here; see [`crate::check_inherited`].
+    pub descriptors: Vec<u32>,
 }
 
 /// A running container whose life ends with this value or this process.
@@ -93,8 +97,10 @@ impl Container {
         let (config, filter) = configure(bundle.spec, options, terminal, Role::Supervise)?;
         let mut fds: Vec<BorrowedFd<'_>> = vec![rootfs.as_fd()];
         fds.extend(streams.iter().map(AsFd::as_fd));
+        let lent = LentDescriptors::new(&options.descriptors)?;
+        fds.extend(lent.as_fds());
         let stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::inherit())?;
-        drop(streams);
+        drop((streams, lent));
         let (process, mut answers) = (stage.process, Answers::new(stage.line));
         let answer = answers.next();
         let mut container = Container {
@@ -287,6 +293,7 @@ pub(crate) fn configure(
         owners,
         user_namespace,
         terminal,
+        descriptors: options.descriptors.clone(),
         role,
     };
     Ok((config, filter))

@@ -19,6 +19,7 @@
 
 mod cgroup;
 mod container;
+mod descriptors;
 mod detached;
 mod engine;
 mod error;
@@ -37,6 +38,7 @@ mod terminal;
 mod userns;
 
 pub use container::{Bundle, Container, StartOptions, Stdio};
+pub use descriptors::{check_inherited, close_on_exec};
 pub use detached::{
     AttachOptions, AttachOutcome, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK,
     State, Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams,
@@ -47,8 +49,8 @@ pub use engine::{
     features, wait_adopted, with_terminal,
 };
 pub use error::{Error, Result};
-pub use ids::{IdMaps, IdRange, Ids};
-pub use init::{Hooks, init, init_with, is_stage};
+pub use ids::{IdMaps, IdRange, Ids, making_files_of};
+pub use init::{Hooks, MoveDevice, init, init_with, is_stage};
 pub use mount_options::is_mount_attribute;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;

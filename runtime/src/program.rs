@@ -51,4 +51,8 @@ pub struct Exec {
     pub detach: bool,
     /// Whether it gets all capabilities.
     pub privileged: bool,
+    /// Numbers of descriptors of this process that it gets under the same numbers. They are closed here; see
+    /// [`crate::check_inherited`].
+    #[serde(default)]
+    pub descriptors: Vec<u32>,
 }

@@ -11,6 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
+use crate::descriptors::ProgramDescriptors;
 use crate::{Error, Exec, ExitStatus, HealthCheck, LogLimits, Result, Signal, sys};
 
 /// `argv[0]` of a stage. Not a secret: anyone who can start this program can do all that a stage
@@ -42,6 +43,8 @@ pub(crate) struct StageConfig {
     pub(crate) scopes: u64,
     /// Rows and columns of the terminal.
     pub(crate) terminal: Option<(u16, u16)>,
+    /// The numbers that the last of the descriptors have in the program.
+    pub(crate) descriptors: Vec<u32>,
     /// What the stage is to become.
     pub(crate) role: Role,
 }
@@ -310,6 +313,8 @@ pub(crate) struct StageInput {
     pub(crate) config: StageConfig,
     pub(crate) filter: Vec<sys::Instruction>,
     pub(crate) fds: std::collections::VecDeque<OwnedFd>,
+    /// Those for the program alone.
+    pub(crate) passed: ProgramDescriptors,
     /// The line to the starter.
     pub(crate) line: UnixStream,
 }
@@ -333,7 +338,8 @@ pub(crate) fn receive() -> io::Result<StageInput> {
     let mut fds: std::collections::VecDeque<_> = fds.into();
     let memory = File::from(fds.pop_front().ok_or(io::ErrorKind::UnexpectedEof)?);
     let (config, filter) = read_config(&memory)?;
-    Ok(StageInput { config, filter, fds, line })
+    let passed = ProgramDescriptors::split(&config.descriptors, &mut fds)?;
+    Ok(StageInput { config, filter, fds, passed, line })
 }
 
 fn read_config(memory: &File) -> io::Result<(StageConfig, Vec<sys::Instruction>)> {

@@ -149,7 +149,8 @@ impl Start {
 }
 
 fn options(attached: bool) -> StartOptions {
-    StartOptions { attached, size: size(), notify: environment::notify_socket() }
+    let notify = environment::notify_socket();
+    StartOptions { attached, size: size(), notify, ..StartOptions::default() }
 }
 
 /// Check the health of containers
@@ -220,7 +221,7 @@ impl Runnable for Restart {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(super) fn patience(text: &str) -> Result<Duration, String> {
+pub(crate) fn patience(text: &str) -> Result<Duration, String> {
     let seconds = match text {
         "-1" => Ok(u32::MAX),
         text => text.parse::<u32>(),
@@ -256,10 +257,7 @@ impl Runnable for Stop {
             app,
             &filter,
             ignore,
-            |container| {
-                let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
-                phases.contains(&container.phase())
-            },
+            |container| container.is_running() || container.phase() == Phase::Restarting,
             |container| Ok(container.stop_by(signal, time, &quiet_task("stop"))?),
         )
     }

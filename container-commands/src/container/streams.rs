@@ -9,6 +9,8 @@ use options::{Failure, flags};
 use runtime::{AttachOptions, AttachOutcome, Exec as Program};
 use task::Kind;
 
+use crate::descriptors::DescriptorFlags;
+
 use super::choice::one;
 use super::start_failure;
 
@@ -42,6 +44,8 @@ pub struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
+    #[command(flatten)]
+    descriptors: DescriptorFlags,
     /// Run it in the newest container
     #[arg(short, long)]
     latest: bool,
@@ -74,6 +78,7 @@ impl Runnable for Exec {
             interactive: self.interactive,
             detach: self.detach,
             privileged: self.privileged,
+            descriptors: self.descriptors.numbers()?,
         };
         let keys = if self.tty { self.detach_keys.0 } else { Vec::new() };
         let options = attachment(self.interactive, keys);

@@ -10,7 +10,7 @@ use runtime::{Connections, Engine, NewContainer, oci};
 use task::Kind;
 
 use super::failed_start;
-use crate::run::forward_signals;
+use super::forward::forward_signals;
 
 /// How to create a container from a bundle.
 #[derive(Debug, Args)]

@@ -2,6 +2,7 @@
 //! It is runc's, so that containerd, podman and others take it as it is.
 
 mod exec;
+mod forward;
 mod life;
 mod show;
 

@@ -146,6 +146,7 @@ pub(crate) fn run(
         id: working.id().to_owned(),
         init: spec.process.init,
         owners: runtime::single_id(),
+        ..StartOptions::default()
     };
     let status = if terminal {
         let size = rustix::termios::tcgetwinsize(std::io::stdin()).ok();

@@ -20,7 +20,6 @@ use task::Task;
 use self::place::{CopySource, Placer, TargetDirectory};
 use self::pool::{BATCH, Batch, Pool, RegularFile};
 use crate::apply::modified;
-use crate::owner::OwnerMap;
 use crate::root::{Entry, list, make_dir, open_dir, remove};
 use crate::xattr::At;
 use crate::{Error, Result, Root};
@@ -36,13 +35,16 @@ pub enum Keep {
     Descend,
 }
 
+/// Gives the owner (user and group) of a copy for that of its source; nothing if there can be none.
+pub type FindOwner<'a> = dyn Fn((u32, u32)) -> Option<(u32, u32)> + Sync + 'a;
+
 /// How to copy.
 #[derive(Clone, Copy)]
 pub struct CopyOptions<'a> {
     /// Everything belongs to this user and group instead of the source's.
     pub owner: Option<(u32, u32)>,
-    /// The owners of the copies, given those of the source.
-    pub owners: Option<&'a OwnerMap>,
+    /// The owner of a copy, given that of its source; nothing if there can be none.
+    pub owners: Option<&'a FindOwner<'a>>,
     /// The permission bits (07777) of a copy, given the `st_mode` (kind and bits) of the source.
     pub mode: &'a (dyn Fn(u32) -> u32 + Sync),
     /// The modification time (seconds and nanoseconds since 1970) of every copy instead of the

@@ -144,7 +144,9 @@ impl<'a> Unpacker<'a> {
 
     /// User and group of an entry.
     fn owner(&self, header: &Header) -> (u32, u32) {
-        self.options.owner.unwrap_or((header.uid, header.gid))
+        let own = (header.uid, header.gid);
+        let mapped = self.options.owners.as_ref().map(|owners| owners.outside_or_root(own));
+        self.options.owner.or(mapped).unwrap_or(own)
     }
 
     /// Remarks that something of an entry was not kept.

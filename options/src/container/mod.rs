@@ -20,7 +20,7 @@ pub use refuse::{refuse_networks, refuse_overlays, refuse_volumes};
 pub use shared::{LimitFlags, SharedFlags};
 
 use crate::Failure;
-use crate::environment::here;
+use crate::environment::{self, here};
 use crate::flags::{self, each, of_flag};
 
 #[derive(Debug, Clone)]
@@ -47,6 +47,9 @@ pub struct ContainerFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     env_file: Vec<PathBuf>,
+    /// Set an environment variable, with ${NAME} for the value that the image has
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Process")]
+    env_merge: Vec<String>,
     /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     unsetenv: Vec<String>,
@@ -80,6 +83,10 @@ pub struct ContainerFlags {
     /// Set the host name (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
+    /// Begin /etc/hosts with this file, or with nothing: none (default: with that of this machine if the
+    /// container shares its network)
+    #[arg(long, value_name = "FILE|none", conflicts_with = "no_hosts", help_heading = "Network")]
+    hosts_file: Option<PathBuf>,
     /// Set the NIS domain name, and the domain of the host name in /etc/hosts
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     domainname: Option<String>,
@@ -213,6 +220,7 @@ impl ContainerFlags {
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
         spec.network.domainname.clone_from(&self.domainname);
+        spec.network.hosts_file = self.hosts_file()?;
         self.on_networks(&mut spec.network)?;
         for text in &self.publish {
             network::ports(text)?;
@@ -230,6 +238,7 @@ impl ContainerFlags {
             process.env.extend(crate::environment::environment());
         }
         process.env.extend(flags::environment(&self.env_file, &self.env)?);
+        process.env_merge.clone_from(&self.env_merge);
         process.unset_all = self.unsetenv_all;
         process.unset_env.clone_from(&self.unsetenv);
         process.user = self.user.clone().or(namespace.and_then(|one| one.user()));
@@ -285,6 +294,18 @@ impl ContainerFlags {
         let Some(zone) = &self.tz else { return Ok(()) };
         spec.files.mounts.push(syntax::time_zone(zone).map_err(of_flag("--tz", zone))?);
         Ok(())
+    }
+
+    fn hosts_file(&self) -> Result<Option<PathBuf>, Failure> {
+        match self.hosts_file.as_deref() {
+            Some(image) if image == std::path::Path::new("image") => {
+                Err(Failure::usage("--hosts-file=image is not supported")
+                    .hint("--no-hosts keeps the image's file as it is"))
+            }
+            Some(none) if none == std::path::Path::new("none") => Ok(Some(none.to_owned())),
+            Some(path) => Ok(Some(environment::absolute(path)?)),
+            None => Ok(None),
+        }
     }
 
     /// Whether ids of its own are asked for.

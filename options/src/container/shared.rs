@@ -87,15 +87,14 @@ pub struct SharedFlags {
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
     pub(crate) sysctl: Vec<String>,
-    /// Use this process namespace: private, host, or with `run` container:NAME or ns:PATH (root)
+    /// Use this process namespace: private, host, or with `run` container:NAME or ns:PATH
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) pid: Option<Namespace>,
     /// Use this IPC namespace, /dev/shm included: private, shareable, none (no /dev/shm), host, or with
-    /// `run` container:NAME or ns:PATH (root)
+    /// `run` container:NAME or ns:PATH
     #[arg(long, value_name = "NAMESPACE", value_parser = ipc_namespace, help_heading = "Security")]
     pub(crate) ipc: Option<Namespace>,
     /// Use this UTS namespace (host name): private, host, or with `run` container:NAME or ns:PATH
-    /// (root)
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) uts: Option<Namespace>,
     /// Use a private or the host's cgroup namespace: private or host
@@ -103,7 +102,7 @@ pub struct SharedFlags {
     pub(crate) cgroupns: Option<Namespace>,
     /// Use this user namespace: host (that of this program). `run` also takes auto[:size=NUMBER] (ids that
     /// no other container has), keep-id[:size=NUMBER,uid=ID,gid=ID] (your id is the same inside), nomap
-    /// (your id is not mapped), private (with --uidmap), and as root container:NAME and ns:PATH
+    /// (your id is not mapped), private (with --uidmap), container:NAME and ns:PATH
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the

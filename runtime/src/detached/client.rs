@@ -12,6 +12,7 @@ use task::Task;
 
 use super::wire::{self, FrameKind, Frames, Request};
 use super::{AttachOptions, AttachOutcome, State, Status, record, state};
+use crate::descriptors::LentDescriptors;
 use crate::stage::{Answer, Answers};
 use crate::streams::{Carrier, ProgramPipes, is_readable, write_all};
 use crate::terminal::{DetachKeys, KeyInput, Raw, Signals, size};
@@ -42,6 +43,9 @@ pub(super) fn connect(dir: &Path) -> Result<UnixStream> {
 fn lost<T>(_: T) -> Error {
     Error::Lost { process: "monitor" }
 }
+
+/// How long the end of a container takes after that of what runs in it.
+const END: Duration = Duration::from_secs(5);
 
 /// What is ready of the things a client waits for.
 struct Ready {
@@ -242,6 +246,7 @@ pub(super) fn exec(
     streams: Streams3<'_>,
     task: &Task,
 ) -> Result<AttachOutcome> {
+    let first = state(dir)?.pid;
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
     let opened = pipes(exec, streams).map_err(Error::system("opening", "the standard streams"))?;
@@ -249,11 +254,12 @@ pub(super) fn exec(
         Some((theirs, carrier)) => (Vec::from(theirs), carrier),
         None => Default::default(),
     };
-    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
+    let lent = LentDescriptors::new(&exec.descriptors)?;
+    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).chain(lent.as_fds()).collect();
     let mut request = serde_json::to_vec(&Request::Exec(Box::new(exec.clone()))).map_err(lost)?;
     request.push(b'\n');
     sys::send_fds(&socket, &request, &fds).map_err(lost)?;
-    drop(theirs);
+    drop((theirs, lent));
     let mut answers = Answers::new(socket);
     let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
     match answer {
@@ -263,9 +269,31 @@ pub(super) fn exec(
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
-    carrier
+    let ended = carrier
         .carry(task, || converse(&mut answers, terminal.as_ref(), &options, streams, task))
-        .map_err(Error::system("making", "a pipe"))?
+        .map_err(Error::system("making", "a pipe"))?;
+    match ended {
+        // With the container ends what runs in it.
+        Err(Error::Lost { .. }) if has_ended(dir, first, task) => {
+            Ok(AttachOutcome::Exited(ExitStatus::Signal(libc::SIGKILL)))
+        }
+        ended => ended,
+    }
+}
+
+/// Whether the container with this first process has ended, or is just ending.
+fn has_ended(dir: &Path, first: u32, task: &Task) -> bool {
+    let until = Instant::now() + END;
+    loop {
+        match state(dir) {
+            Ok(now) if now.status == Status::Running && now.pid == first => {}
+            _ => return true,
+        }
+        if Instant::now() > until || task.check().is_err() {
+            return false;
+        }
+        std::thread::sleep(STEP);
+    }
 }
 
 /// Pipes for a program that has no terminal.

@@ -115,6 +115,7 @@ impl WatchedMonitor {
 
 /// Waits as long as the monitor lives.
 pub(super) fn stand_by(mut given: StageInput, monitor: &WatchedMonitor, hooks: Hooks) -> Step {
+    drop(std::mem::take(&mut given.passed));
     let directory = given.take()?;
     let mut bytes = vec![0; MAX_HANDOVER];
     let (count, fds) = sys::receive_fds(&monitor.line, &mut bytes).unwrap_or_default();

@@ -12,7 +12,7 @@ use rustix::fs::{Mode, OFlags};
 use crate::init::{self, Program, RunningContainer, ended, wait_ready};
 use crate::spec::{environment, users};
 use crate::stage::{
-    self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
+    self, Answer, ErrorContext, Failure, Reason, Role, StageInput, StartReport, Step,
 };
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
@@ -43,7 +43,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
         }
     }
     let config = &given.config;
-    let Role::Join { exec, cgroups } = &config.role else {
+    let Role::Join { cgroups, .. } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for joining"));
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -52,12 +52,14 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
     init::give_streams(&config.spec, &stdio);
     sys::setns(container.as_fd(), init::listed_namespaces(&config.spec))
         .doing("joining", "the container")?;
-    let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
+    let (ours, mut theirs) = UnixStream::pair().doing("making", "a socket")?;
     // SAFETY: a stage has one thread.
     match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
         Side::Child => {
             drop(ours);
-            let failure = match become_program(config, exec, given, stdio, proc.as_fd(), &theirs) {
+            let made = given.passed.make_way(&mut theirs);
+            let became = made.and_then(|()| become_program(given, stdio, proc.as_fd(), &theirs));
+            let failure = match became {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -65,7 +67,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
             sys::exit(125)
         }
         Side::Parent { pid, pidfd } => {
-            drop((theirs, stdio));
+            drop((theirs, stdio, std::mem::take(&mut given.passed)));
             let running = RunningContainer::joined(pid, pidfd);
             let terminal = match wait_ready(&ours) {
                 Ok(mut fds) => fds.pop(),
@@ -87,13 +89,15 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
 }
 
 fn become_program(
-    config: &StageConfig,
-    exec: &Exec,
     given: &StageInput,
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
 ) -> Step<Infallible> {
+    let config = &given.config;
+    let Role::Join { exec, .. } = &config.role else {
+        return Err(Failure::invalid("configuration", "it is not for joining"));
+    };
     init::die_with_parent()?;
     rustix::process::setsid().doing("starting", "a session")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -114,6 +118,7 @@ fn become_program(
         waits: None,
         bound: true,
         preserve_fds: 0,
+        passed: &given.passed,
         process: &process,
         filter: (filter, config.filter_flags),
         init: false,

@@ -30,6 +30,7 @@ pub use monitor::RESTART_MARK;
 use monitor_log::MonitorLog;
 pub(crate) use setup::monitor;
 
+use crate::descriptors::LentDescriptors;
 use crate::stage::{self, Answer, Answers, MonitorOptions, Role};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
@@ -160,9 +161,12 @@ pub fn launch(
     let role = Role::Monitor { interactive, held, watch: Box::new(watch) };
     let (config, filter) =
         crate::container::configure(bundle.spec, options, streams.terminal, role)?;
-    let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
+    let lent = LentDescriptors::new(&options.descriptors)?;
+    let mut fds = vec![bundle.rootfs.as_fd(), directory.as_fd()];
+    fds.extend(lent.as_fds());
     let log = MonitorLog::create(dir).map_err(Error::system("creating", "monitor.log"))?;
     let mut stage = stage::spawn(&config, &filter, &fds, log.writer())?;
+    drop(lent);
     // The monitor has forked itself away from this process.
     let _ = stage.process.wait();
     let answer = Answers::new(stage.line).next();

@@ -494,6 +494,7 @@ impl Monitor {
             user_namespace: ours.user_namespace,
             scopes: 0,
             terminal: exec.terminal,
+            descriptors: exec.descriptors.clone(),
             role: Role::Join {
                 exec,
                 cgroups: self

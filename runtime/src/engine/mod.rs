@@ -466,6 +466,7 @@ fn configure(
         user_namespace: crate::in_user_namespace() || inner,
         scopes: 0,
         terminal: terminal.then_some(size),
+        descriptors: Vec::new(),
         role,
     };
     Ok((config, filter.unwrap_or_default()))

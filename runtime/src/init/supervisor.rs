@@ -59,12 +59,29 @@ pub(crate) fn begin(given: &mut StageInput) -> Step<RunningContainer> {
     begin_with(given, prepared)
 }
 
+/// As [`begin`], for a container of an engine.
+pub(crate) fn begin_for_engine(
+    given: &mut StageInput,
+    device: super::MoveDevice,
+) -> Step<RunningContainer> {
+    let prepared = prepare(given)?;
+    begin_and_attend(given, prepared, Some(device))
+}
+
 /// As [`begin`], of what was opened before.
 pub(crate) fn begin_with(
     given: &mut StageInput,
-    inputs: ContainerInputs,
+    prepared: ContainerInputs,
 ) -> Step<RunningContainer> {
-    let ContainerInputs { namespaces, sources } = inputs;
+    begin_and_attend(given, prepared, None)
+}
+
+fn begin_and_attend(
+    given: &mut StageInput,
+    prepared: ContainerInputs,
+    device: Option<super::MoveDevice>,
+) -> Step<RunningContainer> {
+    let ContainerInputs { namespaces, sources } = prepared;
     let created = matches!(given.config.role, Role::Create(_));
     let gate = created.then(|| given.take()).transpose()?;
     let mut stdio = [None, None, None];
@@ -105,7 +122,7 @@ pub(crate) fn begin_with(
             super::exec::child(launch)
         }
         Side::Parent { pid, pidfd } => {
-            drop((theirs, stdio, sources));
+            drop((theirs, stdio, sources, std::mem::take(&mut given.passed)));
             drop(gate);
             tracing::debug!(pid, "made the process and its namespaces");
             let mut running =
@@ -114,7 +131,7 @@ pub(crate) fn begin_with(
             let ready = namespaces::enter(back.iter())
                 .and_then(|()| place.map_or(Ok(()), |cgroup| cgroup.join(pid)))
                 .and_then(|()| namespaces.map_ids(pid, &ours))
-                .and_then(|()| crate::engine::accompany(&given.config, pid, &ours))
+                .and_then(|()| crate::engine::accompany(&given.config, pid, &ours, device))
                 .and_then(|()| wait_ready(&ours));
             match ready {
                 Ok(fds) if created => {
