@@ -47,7 +47,7 @@ fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<Sta
         ..ContainerSpec::default()
     };
     let bundle = root.bundle(&with_shell(line, &spec))?;
-    let options = StartOptions { id: id(), init: false, owners: false, ..StartOptions::default() };
+    let options = StartOptions { id: id(), ..StartOptions::default() };
     runtime::launch(dir, bundle, streams, MonitorOptions::default(), &options)
 }
 
@@ -129,7 +129,7 @@ fn failed_start_is_told() {
         ..ContainerSpec::default()
     };
     let bundle = root.bundle(&spec).unwrap();
-    let options = StartOptions { id: id(), init: false, owners: false, ..StartOptions::default() };
+    let options = StartOptions { id: id(), ..StartOptions::default() };
     let error = runtime::launch(
         dir.path(),
         bundle,
@@ -180,8 +180,7 @@ impl Waiting {
     fn new(spec: &ContainerSpec) -> Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
         let bundle = waiting.root.bundle(&with_shell("sleep 1000", spec)).unwrap();
-        let options =
-            StartOptions { id: id(), init: true, owners: false, ..StartOptions::default() };
+        let options = StartOptions { id: id(), init: true, ..StartOptions::default() };
         runtime::launch(
             waiting.dir.path(),
             bundle,
@@ -512,7 +511,7 @@ fn foreground_terminal() {
     let container = runtime::Container::start(
         bundle,
         stdio,
-        &StartOptions { id: id(), init: false, owners: false, ..StartOptions::default() },
+        &StartOptions { id: id(), ..StartOptions::default() },
     )
     .unwrap();
     let status = container.interact(terminal.streams(), &Task::silent()).unwrap();
