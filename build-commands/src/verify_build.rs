@@ -5,9 +5,7 @@ use std::path::PathBuf;
 
 use app::place::Access;
 use app::{App, lookup, observed, place};
-use builder::{
-    EnforcedLock, ExplicitChoices, Grant, Lock, RebuildReport, Recipe, Request, SLSA_V1,
-};
+use builder::{Grant, Lock, Locking, Rebuilt, Recipe, Request, SLSA_V1, Stated};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
 use layers::Times;
@@ -87,7 +85,7 @@ impl VerifyBuild {
     /// # Errors
     /// There is no such image; it has no recipe; it does not build.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
-        let RebuildReport { expected, found, deviations } =
+        let Rebuilt { expected, found, deviations } =
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
         let same = expected == found;
         let but_for_times = self.ignore_times && deviations.is_empty();
@@ -106,7 +104,7 @@ impl VerifyBuild {
         Ok(if same || but_for_times { 0 } else { DIFFERS })
     }
 
-    fn verify(&self, app: &App, task: &Task) -> Result<RebuildReport, Failure> {
+    fn verify(&self, app: &App, task: &Task) -> Result<Rebuilt, Failure> {
         let subject = self.subject(app, task)?;
         let recipe = self.recipe(app, &subject, task)?;
         let file = match (&self.file, &recipe.dockerfile) {
@@ -129,7 +127,7 @@ impl VerifyBuild {
             Some(file) => (Lock::read(file)?, file.display().to_string()),
             None => (recipe.lock, "the provenance".to_owned()),
         };
-        request.inputs.lock = Some(EnforcedLock { lock, file, partial: false });
+        request.inputs.lock = Some(Locking { lock, file, partial: false });
         let built = means.build(app, request, task)?;
         let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
             place::open_layer(app, &*subject.source, layer)
@@ -192,7 +190,7 @@ impl VerifyBuild {
     fn request(
         &self,
         mut request: Request,
-        stated: ExplicitChoices,
+        stated: Stated,
         recipe: &Recipe,
         platform: Platform,
     ) -> Result<Request, Failure> {

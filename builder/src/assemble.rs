@@ -9,14 +9,14 @@ use image::{
 use crate::cache::{INLINE, Inline};
 use crate::image_options::{ImageOptions, Level};
 use crate::plan::StepId;
-use crate::squash::ImageLayers;
+use crate::squash::Layered;
 use crate::{Format, Result};
 
 /// What is known before the layers are made.
 pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) base: Option<&'a Image>,
-    pub(crate) layered: &'a ImageLayers,
+    pub(crate) layered: &'a Layered,
     /// When each step made its layer first, seconds since 1970.
     pub(crate) times: &'a BTreeMap<StepId, i64>,
     /// The time of everything, if the user gave one.
@@ -32,21 +32,17 @@ pub(crate) struct Parts<'a> {
     pub(crate) cache: Option<Inline>,
 }
 
-/// The documents of a build.
-pub(crate) struct BuildDocuments {
+/// Everything a build's documents are.
+pub(crate) struct Assembled {
     /// One image a platform.
     pub(crate) images: Vec<Image>,
     /// What holds them, if they are several.
     pub(crate) index: Option<Document<Index>>,
 }
 
-impl BuildDocuments {
+impl Assembled {
     /// These images, at least one, and their index if one is needed.
-    pub(crate) fn new(
-        images: Vec<Image>,
-        format: Format,
-        options: &ImageOptions,
-    ) -> BuildDocuments {
+    pub(crate) fn new(images: Vec<Image>, format: Format, options: &ImageOptions) -> Assembled {
         let index = (images.len() > 1 || options.index).then(|| {
             let entry = |image: &Image| Descriptor {
                 annotations: options
@@ -63,7 +59,7 @@ impl BuildDocuments {
             index.annotations = options.annotations(Level::Index, None);
             Document::write(media_type, index)
         });
-        BuildDocuments { images, index }
+        Assembled { images, index }
     }
 
     /// What a name of the whole points at.

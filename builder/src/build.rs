@@ -12,27 +12,27 @@ use store::SnapshotId;
 use task::{Cause, Task};
 use transport::{Location, bridge};
 
-use crate::assemble::{BuildDocuments, Parts, assemble};
+use crate::assemble::{Assembled, Parts, assemble};
 use crate::attest;
-use crate::cache::{self, CacheOnlyExecutor};
+use crate::cache::{self, Strict};
 use crate::check;
 use crate::context::{self, Contexts};
 use crate::engine::Engine;
-use crate::error::{ErrorContext, place};
+use crate::error::{During, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
 use crate::input::Input;
 use crate::inputs::Inputs;
 use crate::job::Build;
 use crate::limit::Watch;
-use crate::lower::{LoweringResult, lower};
-use crate::plan::{ImageKey, Op, Plan, ResolvedImages};
-use crate::solve::{Solution, solve};
+use crate::lower::{Lowered, lower};
+use crate::plan::{ImageKey, Op, Plan, Resolved};
+use crate::solve::{Solved, solve};
 use crate::squash;
 use crate::step::shortened;
 use crate::{
-    BuildResult, BuiltImage, Dialect, Env, Error, Output, Request, Result, SourceFile, every,
-    metadata, output,
+    Built, BuiltImage, Dialect, Env, Error, Output, Request, Result, SourceFile, every, metadata,
+    output,
 };
 
 /// Builds what the request asks for.
@@ -40,7 +40,7 @@ use crate::{
 /// # Errors
 /// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
 /// the place in the Dockerfile.
-pub async fn build(request: Request, env: &Env, task: &Task) -> Result<BuildResult> {
+pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     request.debug.check(&env.store)?;
     let (request, contexts) = context::opened(request, env, task).await?;
     let jobs = request.jobs;
@@ -59,9 +59,7 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<BuildResu
     let targets = build.plan.wanted();
     let watch = Watch::start(&build.env.store, task);
     let solved = match build.request.cache.must_hit {
-        true => {
-            solve(&build.plan, &targets, &CacheOnlyExecutor(Arc::clone(&build)), jobs, task).await
-        }
+        true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
         false => solve(&build.plan, &targets, &Engine(Arc::clone(&build)), jobs, task).await,
     };
     build.contexts.remember();
@@ -197,7 +195,7 @@ async fn plan(
     task: &Task,
 ) -> Result<(Plan, Bases)> {
     let mut bases = Bases::new();
-    let mut resolved = ResolvedImages::default();
+    let mut resolved = Resolved::default();
     loop {
         task.check()?;
         let (mut plans, mut needs) = (Vec::new(), BTreeSet::new());
@@ -205,8 +203,8 @@ async fn plan(
             let lowered = lower(dockerfile, request, platform, &resolved)
                 .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
             match lowered {
-                LoweringResult::Plan(plan) => plans.push(*plan),
-                LoweringResult::Needs(needed) => needs.extend(needed),
+                Lowered::Plan(plan) => plans.push(*plan),
+                Lowered::Needs(needed) => needs.extend(needed),
             }
         }
         if needs.is_empty() {
@@ -274,12 +272,12 @@ fn placed(error: Error, dockerfile: &Dockerfile, file: &Arc<SourceFile>) -> Erro
 
 async fn finish(
     build: &Arc<Build>,
-    solved: &Solution,
+    solved: &Solved,
     warnings: Vec<Diagnostic>,
     task: &Task,
-) -> Result<BuildResult> {
+) -> Result<Built> {
     let request = &build.request;
-    let mut built = BuildResult {
+    let mut built = Built {
         manifest: None,
         settled: !request.leaves_layers(),
         id: None,
@@ -345,7 +343,7 @@ async fn finish(
 }
 
 /// Where the image goes besides the store.
-fn places(request: &Request, made: &BuildDocuments) -> Result<Vec<Location>> {
+fn places(request: &Request, made: &Assembled) -> Result<Vec<Location>> {
     let mut places: Vec<Location> = Vec::new();
     for output in &request.outputs {
         match output {
@@ -396,7 +394,7 @@ fn inherited(request: &Request, base: Option<(String, &Image)>) -> BTreeMap<Stri
 async fn images(
     build: &Arc<Build>,
     task: &Arc<Task>,
-) -> Result<(BuildDocuments, Vec<Vec<Option<SnapshotId>>>)> {
+) -> Result<(Assembled, Vec<Vec<Option<SnapshotId>>>)> {
     let layers = build.ledger.layers.collect(build, task).await?;
     let times: BTreeMap<_, _> = layers
         .keys()
@@ -429,5 +427,5 @@ async fn images(
         let own = layered.history.iter().filter_map(|item| item.layer);
         snapshots.push(own.map(|step| layered.snapshots.get(&step).copied()).collect());
     }
-    Ok((BuildDocuments::new(images, request.format, &request.image), snapshots))
+    Ok((Assembled::new(images, request.format, &request.image), snapshots))
 }

@@ -12,9 +12,9 @@ use crate::{Context, Env, Error, Request, Result, SourceFile, context, images};
 /// The build argument that says what a `# check=` line says, and counts instead of it.
 const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
-/// The findings of the linter.
+/// What the linter found.
 #[derive(Debug, Clone)]
-pub struct CheckReport {
+pub struct Checked {
     /// The Dockerfile the findings are about.
     pub file: Arc<SourceFile>,
     /// Errors and warnings, in the order of the file.
@@ -26,7 +26,7 @@ pub struct CheckReport {
 ///
 /// # Errors
 /// `BUILDKIT_DOCKERFILE_CHECK` or the ignore file cannot be read.
-pub fn check(request: &Request, env: &Env) -> Result<CheckReport> {
+pub fn check(request: &Request, env: &Env) -> Result<Checked> {
     let (mut dockerfile, mut diagnostics) = dockerfile::parse(&request.dockerfile.text);
     if diagnostics.iter().all(|found| found.severity == Severity::Warning) {
         configure(&mut dockerfile, request)?;
@@ -34,7 +34,7 @@ pub fn check(request: &Request, env: &Env) -> Result<CheckReport> {
         diagnostics.extend(lint(&dockerfile, request, &stored)?);
     }
     diagnostics.sort_by_key(|found| found.span.start);
-    Ok(CheckReport { file: Arc::new(request.dockerfile.clone()), diagnostics })
+    Ok(Checked { file: Arc::new(request.dockerfile.clone()), diagnostics })
 }
 
 /// Lets the build argument take the place of the `check` line.

@@ -43,26 +43,26 @@ pub(crate) enum Buildx {
     Prune(prune::Prune),
     Version(about::Version),
     /// Without effect: there is one builder, and it needs no daemon
-    Create(IgnoredOptions),
+    Create(Ignored),
     /// Without effect: there is one builder
-    Use(IgnoredOptions),
+    Use(Ignored),
     /// Show the builder; there is one
-    Inspect(IgnoredOptions),
+    Inspect(Ignored),
     /// List the builder; there is one
     Ls,
     /// Without effect: there is one builder
-    Rm(IgnoredOptions),
+    Rm(Ignored),
 }
 
 /// The builder commands of scripts.
 #[derive(Debug, Args)]
-pub(crate) struct IgnoredOptions {
+pub(crate) struct Ignored {
     /// The names and flags
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-impl IgnoredOptions {
+impl Ignored {
     fn note(&self, verb: &str) {
         let line = self.arguments.join(" ");
         eprintln!("warning: `buildx {verb} {line}` has no effect: there is one builder, default");

@@ -10,9 +10,9 @@ use image_commands::{
     layers, ratelimit, raw, standalone, sync, tags, validate,
 };
 use options::globals::Globals;
-use options::overview::{Group, Overview};
+use options::help::Overview;
 use options::settings::Settings;
-use options::{Failure, reference, translate, tree};
+use options::{Failure, reference, tree};
 
 use crate::about;
 
@@ -105,32 +105,46 @@ enum Command {
 }
 
 impl Overview for Rcopy {
-    const GROUPS: &[Group] = &[
-        ("Copy", &["copy", "sync", "pull", "push"], &["layers", "export", "get-file"]),
+    const GROUPS: &[(&str, &[&str])] = &[
+        ("Copy", &["copy", "sync", "pull", "push", "layers", "export", "get-file"]),
         (
             "Look",
-            &["inspect", "list-tags", "digest", "diff", "explore", "tree"],
             &[
+                "inspect",
+                "explore",
                 "config",
+                "list-tags",
                 "ls",
                 "catalog",
+                "digest",
                 "manifest-digest",
+                "diff",
                 "validate",
+                "tree",
                 "download",
                 "ratelimit",
-                "whoami",
             ],
         ),
         (
             "Change",
-            &["tag", "delete", "mutate", "rebase"],
-            &["append", "flatten", "check-base", "index", "clean"],
+            &[
+                "append",
+                "mutate",
+                "flatten",
+                "rebase",
+                "check-base",
+                "index",
+                "tag",
+                "delete",
+                "clean",
+            ],
         ),
-        ("Parts of images", &["artifact"], &["blob", "manifest"]),
+        ("Parts", &["artifact", "blob", "manifest"]),
         (
             "Trust",
-            &["sign", "verify"],
             &[
+                "sign",
+                "verify",
                 "sign-blob",
                 "verify-blob",
                 "trust",
@@ -141,7 +155,7 @@ impl Overview for Rcopy {
                 "public-key",
             ],
         ),
-        ("System", &["login", "logout"], &["auth", "version", "completion", "man"]),
+        ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rcopy copy docker://registry.example/app:1 oci:app:1            # to a layout",
@@ -158,13 +172,9 @@ pub(crate) fn run(
     arguments: &[OsString],
     rootless: bool,
 ) -> Result<Result<u8, Failure>, clap::Error> {
-    let arguments = match translate::translated(arguments) {
-        Ok(line) => line,
-        Err(failure) => return Ok(Err(failure)),
-    };
-    let Rcopy { every, command } = match quickly(&arguments) {
+    let Rcopy { every, command } = match quickly(arguments) {
         Some(parsed) => parsed,
-        None => tree::parse::<Rcopy>(&arguments)?,
+        None => tree::parse::<Rcopy>(arguments)?,
     };
     let EveryCommand { mut globals, settings, tls_verify } = every;
     if settings.debug && globals.log.is_none() {
@@ -185,7 +195,7 @@ fn quickly(line: &[OsString]) -> Option<Rcopy> {
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::CommandReader<EveryCommand, Command>] = options::each_alone! {
+const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
     "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
     "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
     "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,

@@ -9,6 +9,8 @@ use crate::{Error, Result};
 
 /// The document.
 pub(crate) const RECORD: &str = "container.json";
+/// What a working container has in its place.
+pub(crate) const WORKING: &str = "working.json";
 /// What older versions wrote in its place.
 const ABOUT: &str = "about.json";
 /// The version of the document this program writes.
@@ -31,12 +33,12 @@ pub struct Record {
     /// Everything that was asked for.
     pub spec: ContainerSpec,
     /// Its volumes, by name: those asked for, and those that the image declares.
-    pub volumes: Vec<MountedVolume>,
+    pub volumes: Vec<Mounted>,
 }
 
 /// A volume of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct MountedVolume {
+pub struct Mounted {
     /// The volume.
     pub volume: String,
     /// Absolute path in the container.
@@ -55,10 +57,10 @@ pub struct MountedVolume {
     pub anonymous: bool,
 }
 
-/// The record of a container as versions before 0.2.0 wrote it.
+/// What older versions kept.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct LegacyRecord {
+struct About {
     image: String,
     command: Vec<String>,
     stop_signal: Option<serde_json::Value>,
@@ -105,11 +107,11 @@ impl Record {
 
 fn older(directory: &Path) -> Result<Record> {
     let path = directory.join(ABOUT);
-    let about: LegacyRecord = match std::fs::read(&path) {
+    let about: About = match std::fs::read(&path) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })?
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => LegacyRecord::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => About::default(),
         Err(error) => return Err(Error::file("reading", &path)(error)),
     };
     let mut record = Record { image: about.image, ..Record::default() };
@@ -154,7 +156,7 @@ mod tests {
         let mut record = Record::new();
         record.spec.limits.memory = Some(1 << 20);
         record.image_stop_signal = Some(Signal(3));
-        record.volumes = vec![MountedVolume {
+        record.volumes = vec![Mounted {
             volume: "data".to_owned(),
             target: "/data".into(),
             read_only: true,

@@ -15,7 +15,7 @@ use crate::bridge::blocking;
 use crate::convert::like;
 use crate::edit::{of_layer, read_layer};
 use crate::recompress::warn_of_referrers;
-use crate::rewrite::{ChangedLayer, LayerChange, RewrittenImage, rewrite};
+use crate::rewrite::{ChangedLayer, LayerChange, Rewritten, rewrite};
 use crate::{
     Artifact, CopyOptions, Error, Format, LayerFile, Result, Select, Side, Sink, Source, attach,
 };
@@ -101,8 +101,8 @@ pub(crate) async fn make(
 }
 
 /// What a copy is of whose gzip layers get indexes.
-pub(crate) struct IndexedImage<'a> {
-    pub(crate) image: RewrittenImage<'a>,
+pub(crate) struct Indexed<'a> {
+    pub(crate) image: Rewritten<'a>,
     pub(crate) options: CopyOptions,
     /// The indexes by their digests.
     made: BTreeMap<Digest, Bytes>,
@@ -117,7 +117,7 @@ pub(crate) async fn for_copy<'a>(
     sink: &dyn Sink,
     options: &CopyOptions,
     task: &Task,
-) -> Result<IndexedImage<'a>> {
+) -> Result<Indexed<'a>> {
     let referrers = sink.capabilities().referrers;
     if !referrers || options.format == Some(Format::Docker) {
         let reason = match referrers {
@@ -127,8 +127,7 @@ pub(crate) async fn for_copy<'a>(
         let digest = source.resolve().await.map_err(Error::resolve)?.digest;
         return Err(Error::Convert { digest, reason });
     }
-    let making =
-        GzipIndexJob { source, task, made: Mutex::default(), docker: AtomicBool::new(false) };
+    let making = Making { source, task, made: Mutex::default(), docker: AtomicBool::new(false) };
     let how = (&making as &dyn LayerChange, options.attempts);
     let image = rewrite(source, &options.select, how, task).await?;
     if making.docker.into_inner() {
@@ -153,10 +152,10 @@ pub(crate) async fn for_copy<'a>(
         _ => Select::All,
     };
     let options = CopyOptions { select, format, gzip_index: false, ..options.clone() };
-    Ok(IndexedImage { image, options, made })
+    Ok(Indexed { image, options, made })
 }
 
-impl IndexedImage<'_> {
+impl Indexed<'_> {
     /// Attaches the indexes to the images that name them.
     ///
     /// # Errors
@@ -177,7 +176,7 @@ impl IndexedImage<'_> {
     }
 }
 
-struct GzipIndexJob<'w> {
+struct Making<'w> {
     source: &'w dyn Source,
     task: &'w Task,
     made: Mutex<BTreeMap<Digest, Bytes>>,
@@ -186,7 +185,7 @@ struct GzipIndexJob<'w> {
 }
 
 #[async_trait]
-impl LayerChange for GzipIndexJob<'_> {
+impl LayerChange for Making<'_> {
     fn wants(&self, layer: &Descriptor) -> bool {
         let lacks = is_plain_gzip(layer) && layers::promised_index(layer).is_none();
         let docker = layer.media_type.is_docker();

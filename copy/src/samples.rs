@@ -80,14 +80,11 @@ pub(crate) async fn read_all(source: &dyn Source, root: &Descriptor) -> Vec<Dige
     seen
 }
 
-/// An observer that remembers how tasks ended.
+/// Remembers how tasks ended.
 #[derive(Default)]
-pub(crate) struct OutcomeRecorder(
-    pub(crate) Mutex<Vec<(String, Outcome)>>,
-    Mutex<Vec<(u64, String)>>,
-);
+pub(crate) struct Ended(pub(crate) Mutex<Vec<(String, Outcome)>>, Mutex<Vec<(u64, String)>>);
 
-impl Observer for OutcomeRecorder {
+impl Observer for Ended {
     fn event(&self, event: Event) {
         match event {
             Event::Started { id, name, .. } => self.1.lock().unwrap().push((id.0, name)),
@@ -101,9 +98,9 @@ impl Observer for OutcomeRecorder {
     }
 }
 
-impl OutcomeRecorder {
-    pub(crate) fn task() -> (Task, Arc<OutcomeRecorder>) {
-        let ended = Arc::new(OutcomeRecorder::default());
+impl Ended {
+    pub(crate) fn task() -> (Task, Arc<Ended>) {
+        let ended = Arc::new(Ended::default());
         (Task::root("copy", ended.clone()), ended)
     }
 

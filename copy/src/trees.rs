@@ -9,7 +9,7 @@ use crate::{Result, Source};
 
 /// A name and what a layer does to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum PathChange {
+pub enum Touched {
     /// Puts something there.
     Brings(Vec<u8>),
     /// Takes away what is there, and everything below.
@@ -18,13 +18,11 @@ pub enum PathChange {
     Empties(Vec<u8>),
 }
 
-impl PathChange {
+impl Touched {
     /// The name.
     pub fn path(&self) -> &[u8] {
         match self {
-            PathChange::Brings(path) | PathChange::Removes(path) | PathChange::Empties(path) => {
-                path
-            }
+            Touched::Brings(path) | Touched::Removes(path) | Touched::Empties(path) => path,
         }
     }
 }
@@ -58,7 +56,7 @@ impl Trees {
         source: &dyn Source,
         layers: &[(Descriptor, Digest)],
         task: &Task,
-    ) -> Result<(Tree, Vec<PathChange>)> {
+    ) -> Result<(Tree, Vec<Touched>)> {
         let mut all = Vec::new();
         for (descriptor, diff_id) in layers {
             let options = TreeOptions { digests: self.digests, ..TreeOptions::default() };
@@ -68,9 +66,9 @@ impl Trees {
                 let mut hear = |touch: Touch<'_>| {
                     let path = touch.path().to_vec();
                     touched.push(match touch {
-                        Touch::Brings(_) => PathChange::Brings(path),
-                        Touch::Removes(_) => PathChange::Removes(path),
-                        Touch::Empties(_) => PathChange::Empties(path),
+                        Touch::Brings(_) => Touched::Brings(path),
+                        Touch::Removes(_) => Touched::Removes(path),
+                        Touch::Empties(_) => Touched::Empties(path),
                     });
                 };
                 let read = tree.add(reader, &options, &hidden, &mut hear);

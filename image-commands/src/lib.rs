@@ -53,6 +53,5 @@ pub mod standalone;
 pub mod sync;
 pub mod tags;
 pub mod transfer;
-mod transfer_flags;
 pub mod trust;
 pub mod validate;

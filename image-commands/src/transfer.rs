@@ -9,16 +9,16 @@ use app::{App, Runnable, lookup, observed};
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
 use options::compress::PushCompression;
+use options::ends::RetryFlags;
 use options::place::location;
 use options::platform::PlatformFlags;
 use options::progress::Progress;
+use options::registry::RegistryFlags;
 use options::sign_copy::SignFlags;
 use options::{Dialect, Failure, environment};
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
-use transport::{CopyOptions, Format, ImageSelector, Location, Select};
-
-use crate::transfer_flags::{DocumentFormat, TransferFlags};
+use transport::{CopyOptions, Format, Location, Named, Select};
 
 /// Fetch images from registries or other locations
 #[derive(Debug, Args)]
@@ -37,16 +37,21 @@ pub struct Pull {
     /// Print the image id only
     #[arg(short, long)]
     quiet: bool,
+    /// Show progress in this form
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
     #[command(flatten)]
-    transfer: TransferFlags,
+    registry: RegistryFlags,
+    #[command(flatten)]
+    retry: RetryFlags,
     /// When to query the registry.
     #[arg(skip)]
-    pull: PullPolicy,
+    when: When,
 }
 
 /// When to query a registry for an image that may be in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum PullPolicy {
+enum When {
     #[default]
     Always,
     Missing,
@@ -55,7 +60,7 @@ enum PullPolicy {
 
 impl Runnable for Pull {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let progress = self.transfer.progress(self.quiet);
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let platform = self.platform.platform();
         for text in &self.texts(app)? {
             if let Some(id) = self.there(app, text, &platform)? {
@@ -67,11 +72,8 @@ impl Runnable for Pull {
                 true => Select::All,
                 false => Select::One(platform.clone()),
             };
-            let options = CopyOptions {
-                select,
-                attempts: self.transfer.attempts(),
-                ..CopyOptions::default()
-            };
+            let options =
+                CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::own_name_of(app, from)?;
                 // A copy to the store needs a name; it is taken away again.
@@ -79,7 +81,8 @@ impl Runnable for Pull {
                     .clone()
                     .unwrap_or_else(|| format!("localhost/nameless-{}:latest", task::random_id()));
                 let root = observed(&format!("pull {text}"), progress, |task| {
-                    let access = Access::unpacking(app, self.transfer.reach()?, platform.clone());
+                    let reach = self.retry.reach(self.registry.reach()?);
+                    let access = Access::unpacking(app, reach, platform.clone());
                     access.copy(from, &Location::Store(called.clone()), &options, task)
                 })?;
                 if name.is_none() {
@@ -89,7 +92,7 @@ impl Runnable for Pull {
                 Ok((name.unwrap_or_else(|| root.digest.to_string()), root))
             })?;
             let image = app.store()?.image(&root, &platform)?;
-            if progress.tells() {
+            if !self.quiet && self.progress.tells() {
                 eprintln!("pulled {name} {}", root.digest);
             }
             outln!("{}", Dialect::spoken().pulled(&name, image.id()));
@@ -106,10 +109,10 @@ impl Pull {
     /// It is a word, and no file is called so.
     pub fn take_policy(&mut self, policy: &mut Option<PathBuf>) -> Result<(), Failure> {
         let word = policy.as_deref().and_then(Path::to_str);
-        self.pull = match word {
-            Some("always" | "newer" | "ifnewer") => PullPolicy::Always,
-            Some("missing" | "ifmissing") => PullPolicy::Missing,
-            Some("never") => PullPolicy::Never,
+        self.when = match word {
+            Some("always" | "newer" | "ifnewer") => When::Always,
+            Some("missing" | "ifmissing") => When::Missing,
+            Some("never") => When::Never,
             Some(word) if !word.contains(['/', '.']) && !Path::new(word).exists() => {
                 return Err(Failure::usage(format!("unsupported pull policy {word:?}")).hint(
                     "it is always, missing, newer, never, or the file of a signature policy",
@@ -123,17 +126,17 @@ impl Pull {
 
     /// The id of an image that need not be fetched.
     fn there(&self, app: &App, text: &str, platform: &Platform) -> Result<Option<String>, Failure> {
-        if self.pull == PullPolicy::Always {
+        if self.when == When::Always {
             return Ok(None);
         }
         let found = match lookup::find(app.store()?, text)? {
-            None if self.pull == PullPolicy::Missing => return Ok(None),
+            None if self.when == When::Missing => return Ok(None),
             Some(found) => found,
             None => lookup::require(app.store()?, text)?,
         };
         let image = app.store()?.image(&found.descriptor, platform)?;
         // That of another platform is not the one that is asked for.
-        if self.pull == PullPolicy::Missing && image.platform().serves(platform).is_none() {
+        if self.when == When::Missing && image.platform().serves(platform).is_none() {
             return Ok(None);
         }
         let id = image.id();
@@ -159,13 +162,20 @@ impl Pull {
             if last.contains([':', '@']) {
                 return Err(refuse("it names one image").hint("leave the tag out"));
             }
-            let access = Access::new(app, self.transfer.reach()?);
+            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let tags = app.wait(access.client()?.repo(&reference.repository).tags(None))??;
             let tags = tags.iter().filter(|tag| !transport::is_digest_tag(tag));
             all.extend(tags.map(|tag| format!("docker://{}:{tag}", reference.repository)));
         }
         Ok(all)
     }
+}
+
+#[derive(Debug, Clone, Copy, ValueEnum)]
+enum FormatName {
+    Oci,
+    #[value(alias = "docker")]
+    V2s2,
 }
 
 /// Push an image to a registry or another location
@@ -180,11 +190,11 @@ pub struct Push {
     all: bool,
     /// Convert documents to this format
     #[arg(short, long, value_enum)]
-    format: Option<DocumentFormat>,
+    format: Option<FormatName>,
     /// Write the digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Sign the image in the registry or dir: with this GPG key
+    /// Sign with this GPG key what is written to a registry or dir:
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Do not push signatures
@@ -193,13 +203,18 @@ pub struct Push {
     /// Remove the image from the store after the push
     #[arg(long)]
     rm: bool,
+    #[command(flatten)]
+    compress: PushCompression,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
+    /// Show progress in this form
+    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
+    progress: Progress,
     #[command(flatten)]
-    transfer: TransferFlags,
+    registry: RegistryFlags,
     #[command(flatten)]
-    compress: PushCompression,
+    retry: RetryFlags,
     #[command(flatten)]
     secrets: SecretFlags,
 }
@@ -223,16 +238,19 @@ impl Runnable for Push {
             select: Select::All,
             // What is attached in the store goes where the image goes.
             referrers: self.format.is_none() && to.capabilities().referrers,
-            format: self.format.map(Format::from),
+            format: self.format.map(|format| match format {
+                FormatName::Oci => Format::Oci,
+                FormatName::V2s2 => Format::Docker,
+            }),
             recompress: self.compress.recompress(&app.conf, &to)?,
             gzip_index: self.compress.gzip_index,
             signatures: !self.remove_signatures,
-            attempts: self.transfer.attempts(),
+            attempts: self.retry.attempts(),
             ..CopyOptions::default()
         };
-        let progress = self.transfer.progress(self.quiet);
+        let progress = if self.quiet { Progress::Quiet } else { self.progress };
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access::new(app, self.transfer.reach()?);
+            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
             let root = place::copy_between(&access, &from, &access, &to, &*guard, &options, task)?;
             if let Some(signer) = signer {
                 place::sign(&signer, &access, &to, &root, task)?;
@@ -245,7 +263,7 @@ impl Runnable for Push {
         if self.rm {
             app::images::forget(app, &self.image)?;
         }
-        if progress.tells() {
+        if !self.quiet && self.progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)
@@ -320,7 +338,7 @@ impl Save {
 
     fn write(&self, app: &App, path: &Path) -> Result<(), Failure> {
         let path = environment::absolute(path)?;
-        let progress = Progress::Auto.unless(self.quiet);
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let what = format!("save {}", self.images.join(" "));
         observed(&what, progress, |task| self.save(app, &path, task))
     }
@@ -345,8 +363,8 @@ impl Save {
             let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
             let from = Location::Store(name.clone());
             let named = match name.starts_with("sha256:") {
-                true => ImageSelector::Only,
-                false => ImageSelector::Name(name),
+                true => Named::Only,
+                false => Named::Name(name),
             };
             if let Some(archive) = &archive {
                 let source = access.source(&from)?;
@@ -393,7 +411,7 @@ impl Runnable for Load {
         let path = environment::absolute(given.unwrap_or(Path::new("-")))?;
         std::fs::metadata(&path)
             .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-        let progress = Progress::Auto.unless(self.quiet);
+        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
         let images = observed(&format!("load {}", path.display()), progress, |task| {
             let access = Access::unpacking(app, options::Reach::default(), Platform::host());
             let mut names = Vec::new();

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::os::fd::AsFd;
 
 use crate::blocks::{self, Block, Stream};
-use crate::owner::{self, OwnerMap};
+use crate::owner;
 use crate::unpack::Unpacker;
 use crate::xattr::At;
 use crate::{Error, Result, Root, decompress};
@@ -50,7 +50,7 @@ impl Default for Limits {
 }
 
 /// How to unpack.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct ApplyOptions {
     /// What whiteouts become.
     pub whiteouts: Whiteouts,
@@ -58,15 +58,13 @@ pub struct ApplyOptions {
     pub user_xattr: bool,
     /// Everything belongs to this user and group instead of the archive's.
     pub owner: Option<(u32, u32)>,
-    /// The archive has the owners inside, the files get those outside; root's where one has none.
-    pub owners: Option<OwnerMap>,
     /// How much the archive may bring.
     pub limits: Limits,
 }
 
-/// What [`apply`] learned about a layer and what it could not restore.
+/// What [`apply`] did.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct AppliedLayer {
+pub struct Applied {
     /// Digest of the uncompressed stream.
     pub diff_id: Digest,
     /// Directories that had to be made although the archive never mentions them, parents first;
@@ -90,7 +88,7 @@ pub struct AppliedLayer {
 ///
 /// # Errors
 /// Anything malformed or refused; the tree is then left half unpacked.
-pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<AppliedLayer> {
+pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Applied> {
     let mut reader = decompress(layer)?;
     let (to_digest, for_digest) = blocks::queue();
     let (to_unpack, for_unpack) = blocks::queue();
@@ -112,7 +110,7 @@ pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Ap
         // If the stream failed, the unpacker only saw it end early.
         let uncompressed = fed?;
         let unpacked = unpacked?;
-        Ok(AppliedLayer {
+        Ok(Applied {
             diff_id,
             implied: unpacked.implied,
             entries: unpacked.entries,

@@ -17,7 +17,7 @@ use crate::lease::{Lease, LeaseRequest};
 use crate::netlink::{Netlink, unless_there};
 use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
 use crate::uplink::{Device, Link};
-use crate::{CniDirectories, Error, Port, PublishedPort, Resolvers, Result, namespace, sys, wire};
+use crate::{CniDirectories, Error, Port, Published, Resolvers, Result, namespace, sys, wire};
 
 /// A network that a container is to be on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,9 +37,9 @@ pub struct Attachment {
     pub cni: Option<CniDirectories>,
 }
 
-/// The end of a container's connection to a network.
+/// A container on a network.
 #[derive(Debug)]
-pub(crate) struct NetworkEndpoint {
+pub(crate) struct Attached {
     line: UnixStream,
     /// The container's device, if a process carries the network.
     device: Option<OwnedFd>,
@@ -59,7 +59,7 @@ pub(crate) struct Surroundings {
     pub(crate) resolvers: Resolvers,
 }
 
-impl NetworkEndpoint {
+impl Attached {
     /// Connects the container of a network namespace with a network. Of several networks with a
     /// way out the one with the smallest `metric` is the way. With `again`, the container had its device
     /// before.
@@ -68,10 +68,9 @@ impl NetworkEndpoint {
         attachment: Attachment,
         (namespace, again): (&OwnedFd, bool),
         (interface, metric): (String, u32),
-    ) -> Result<NetworkEndpoint> {
+    ) -> Result<Attached> {
         let (line, lease) = lease(place, &attachment)?;
-        let mut attached =
-            NetworkEndpoint { line, device: None, lease, interface, metric, attachment };
+        let mut attached = Attached { line, device: None, lease, interface, metric, attachment };
         attached.plug(namespace, again)?;
         Ok(attached)
     }
@@ -151,7 +150,7 @@ impl NetworkEndpoint {
 }
 
 /// Has ports be where they were.
-pub(crate) fn settle(ports: &mut [Port], published: &[PublishedPort]) {
+pub(crate) fn settle(ports: &mut [Port], published: &[Published]) {
     for (port, published) in ports.iter_mut().zip(published) {
         port.machine = (published.machine.port(), published.machine.port());
     }
@@ -169,7 +168,7 @@ fn remove(namespace: &OwnedFd, interface: &str) -> Result<()> {
     })
 }
 
-impl AsFd for NetworkEndpoint {
+impl AsFd for Attached {
     /// The connection, which nothing comes from but its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.line.as_fd()

@@ -19,14 +19,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Attachment, NetworkEndpoint, Surroundings, settle};
-use crate::cni::{CNI, CniAttachment, CniDirectories, CniRequest};
-use crate::error::WireError;
-use crate::guard::{HolderRemnant, Notes, guarded, is_over};
+use crate::client::{Attached, Attachment, Surroundings, settle};
+use crate::cni::{CNI, CniDirectories, CniRequest, Joined};
+use crate::error::Failed;
+use crate::guard::{Left, Notes, guarded, is_over};
 use crate::lease::Lease;
 use crate::netlink::Netlink;
 use crate::{
-    Error, PublishedPort, Resolvers, Result, Uplink, UplinkOptions, namespace, server, sys, wire,
+    Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, sys, wire,
 };
 
 /// `argv[0]` of a holder.
@@ -56,8 +56,8 @@ pub struct HeldOptions {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum First {
-    Ready { namespace: PathBuf, published: Vec<PublishedPort>, leases: Vec<Lease> },
-    Failed { error: WireError },
+    Ready { namespace: PathBuf, published: Vec<Published>, leases: Vec<Lease> },
+    Failed { error: Failed },
 }
 
 /// What a holder is asked later.
@@ -70,32 +70,32 @@ enum Request {
     Reload,
 }
 
-/// The answer of the holder.
+/// What it answers then.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum HolderReply {
+enum Done {
     Connected(Box<Lease>),
     Disconnected,
-    Failed(WireError),
+    Failed(Failed),
 }
 
-/// A network that is held for a container. It ends with this value unless [`ContainerNetwork::follow`] is called.
+/// A network that is held for a container. It ends with this value unless [`Held::follow`] is called.
 #[derive(Debug)]
-pub struct ContainerNetwork {
+pub struct Held {
     process: Child,
     /// Its end ends the network; `None` where that lives as long as a process.
     line: Option<UnixStream>,
     namespace: PathBuf,
-    published: Vec<PublishedPort>,
+    published: Vec<Published>,
     leases: Vec<Lease>,
 }
 
-impl ContainerNetwork {
+impl Held {
     /// Makes the network in a process of its own.
     ///
     /// # Errors
     /// As [`Uplink::start`]; what named networks refuse.
-    pub fn start(options: &HeldOptions) -> Result<ContainerNetwork> {
+    pub fn start(options: &HeldOptions) -> Result<Held> {
         let pair = UnixStream::pair();
         let (line, theirs) = pair.map_err(Error::system("making", "a socket"))?;
         let process = Command::new("/proc/self/exe")
@@ -112,7 +112,7 @@ impl ContainerNetwork {
         match talk.map_err(Error::system("waiting for", "the holder of the network"))? {
             First::Ready { namespace, published, leases } => {
                 let line = Some(line);
-                Ok(ContainerNetwork { process, line, namespace, published, leases })
+                Ok(Held { process, line, namespace, published, leases })
             }
             First::Failed { error } => Err(error.into()),
         }
@@ -124,7 +124,7 @@ impl ContainerNetwork {
     }
 
     /// Where on this machine the ports are that its own uplink serves.
-    pub fn published(&self) -> &[PublishedPort] {
+    pub fn published(&self) -> &[Published] {
         &self.published
     }
 
@@ -144,7 +144,7 @@ impl ContainerNetwork {
     }
 }
 
-impl Drop for ContainerNetwork {
+impl Drop for Held {
     /// Waits for the end of a network that lives as long as this value: its names and addresses are
     /// free then.
     fn drop(&mut self) {
@@ -156,17 +156,17 @@ impl Drop for ContainerNetwork {
 }
 
 /// Asks the holder of a running container's network, by the container's directory.
-fn ask(directory: &Path, request: &Request) -> Result<HolderReply> {
+fn ask(directory: &Path, request: &Request) -> Result<Done> {
     let line = wire::connect(directory, SOCKET).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotHeld,
         _ => Error::system("reaching", "the holder of the network")(error),
     })?;
-    let talk = || -> io::Result<HolderReply> {
+    let talk = || -> io::Result<Done> {
         wire::send(&line, request, None)?;
         wire::expect(&line)
     };
     match talk().map_err(Error::system("talking to", "the holder of the network"))? {
-        HolderReply::Failed(error) => Err(error.into()),
+        Done::Failed(error) => Err(error.into()),
         done => Ok(done),
     }
 }
@@ -177,7 +177,7 @@ fn ask(directory: &Path, request: &Request) -> Result<HolderReply> {
 /// What the network refuses; [`Error::System`] where nothing holds its network any more.
 pub fn connect(directory: &Path, attachment: &Attachment) -> Result<Option<Lease>> {
     match ask(directory, &Request::Connect(Box::new(attachment.clone())))? {
-        HolderReply::Connected(lease) => Ok(Some(*lease)),
+        Done::Connected(lease) => Ok(Some(*lease)),
         _ => Ok(None),
     }
 }
@@ -221,7 +221,7 @@ fn hold() -> Option<()> {
     // A terminal that goes away is no reason to end.
     let _ = rustix::process::setsid();
     let line = RefCell::new(Some(line));
-    let work = |remnant: Option<HolderRemnant<HeldOptions>>, notes: Notes| match remnant {
+    let work = |left: Option<Left<HeldOptions>>, notes: Notes| match left {
         None => line.take().and_then(|line| begin(&options, line, notes)).is_some(),
         Some(left) => resume(&left, notes).is_some(),
     };
@@ -258,23 +258,23 @@ fn begin(options: &HeldOptions, line: UnixStream, notes: Notes) -> Option<()> {
 }
 
 /// A holder in place of one that was killed.
-fn resume(remnant: &HolderRemnant<HeldOptions>, notes: Notes) -> Option<()> {
-    let mut holder = Holder::resume(remnant).ok()?;
-    holder.guard = Some((notes, remnant.pid));
+fn resume(left: &Left<HeldOptions>, notes: Notes) -> Option<()> {
+    let mut holder = Holder::resume(left).ok()?;
+    holder.guard = Some((notes, left.pid));
     holder.note();
-    holder.follow(&remnant.container);
+    holder.follow(&left.container);
     Some(())
 }
 
 struct Holder {
     /// Before the namespace: its plugins need that.
-    cni: Vec<(Attachment, CniAttachment)>,
+    cni: Vec<(Attachment, Joined)>,
     uplink: Option<Uplink>,
     options: HeldOptions,
     /// The line to the guard, and the number of the container's first process.
     guard: Option<(Notes, u32)>,
     namespace: OwnedFd,
-    networks: Vec<NetworkEndpoint>,
+    networks: Vec<Attached>,
     place: Surroundings,
     listener: Option<UnixListener>,
 }
@@ -294,13 +294,13 @@ impl Holder {
     }
 
     /// Takes over what a killed holder has left.
-    fn resume(remnant: &HolderRemnant<HeldOptions>) -> Result<Holder> {
-        let path = format!("/proc/{}/ns/net", remnant.pid);
+    fn resume(left: &Left<HeldOptions>) -> Result<Holder> {
+        let path = format!("/proc/{}/ns/net", left.pid);
         let namespace = std::fs::File::open(&path).map_err(Error::system("opening", &path))?.into();
-        if is_over(&remnant.container) {
+        if is_over(&left.container) {
             return Err(Error::NotHeld);
         }
-        let options = &remnant.known;
+        let options = &left.known;
         let start = |options| Uplink::start_in(Some(copy(&namespace)?), options);
         let uplink = options.uplink.as_ref().map(start).transpose()?;
         let mut holder = Holder::empty(options, namespace, uplink)?;
@@ -308,7 +308,7 @@ impl Holder {
             // The process of the network may not know yet that the holder was killed.
             let mut tries = TRIES;
             while let Err(error) = holder.enter(attachment, true) {
-                if tries == 0 || is_over(&remnant.container) {
+                if tries == 0 || is_over(&left.container) {
                     tracing::warn!(%error, "a container has lost a network");
                     break;
                 }
@@ -358,8 +358,7 @@ impl Holder {
             settle(&mut wanted.ports, uplink.published());
         }
         let cni = self.cni.iter().map(|(attachment, _)| attachment.clone());
-        options.attachments =
-            self.networks.iter().map(NetworkEndpoint::settled).chain(cni).collect();
+        options.attachments = self.networks.iter().map(Attached::settled).chain(cni).collect();
         notes.note(*pid, &options);
     }
 
@@ -419,8 +418,8 @@ impl Holder {
             interface: &interface,
         };
         let joined = match again {
-            true => CniAttachment::take_over(&self.place.networks, &wish, &self.path()),
-            false => CniAttachment::add(&self.place.networks, &wish, &self.path()),
+            true => Joined::take_over(&self.place.networks, &wish, &self.path()),
+            false => Joined::add(&self.place.networks, &wish, &self.path()),
         };
         let mut attachment = attachment.clone();
         attachment.interface = Some(interface.clone());
@@ -437,12 +436,8 @@ impl Holder {
         // Later ones count less, and less than an uplink of its own.
         let last = self.networks.last().map_or(0, |one| one.metric);
         let metric = last + 100;
-        let attached = NetworkEndpoint::new(
-            &self.place,
-            attachment,
-            (&self.namespace, again),
-            (interface, metric),
-        )?;
+        let attached =
+            Attached::new(&self.place, attachment, (&self.namespace, again), (interface, metric))?;
         let lease = attached.lease.clone();
         self.networks.push(attached);
         Ok(lease)
@@ -501,27 +496,21 @@ impl Holder {
         let _ = line.set_read_timeout(Some(Duration::from_secs(10)));
         let Ok(request) = wire::expect(&line) else { return };
         let done = match request {
-            Request::Connect(attachment) => self
-                .connect(*attachment, false)
-                .map(|lease| HolderReply::Connected(Box::new(lease))),
-            Request::Disconnect(network) => {
-                self.disconnect(&network).map(|()| HolderReply::Disconnected)
+            Request::Connect(attachment) => {
+                self.connect(*attachment, false).map(|lease| Done::Connected(Box::new(lease)))
             }
-            Request::Rename(name) => self.rename(&name).map(|()| HolderReply::Disconnected),
-            Request::Reload => self.reload().map(|()| HolderReply::Disconnected),
+            Request::Disconnect(network) => self.disconnect(&network).map(|()| Done::Disconnected),
+            Request::Rename(name) => self.rename(&name).map(|()| Done::Disconnected),
+            Request::Reload => self.reload().map(|()| Done::Disconnected),
         };
         self.note();
-        let _ = wire::send(
-            &line,
-            &done.unwrap_or_else(|error| HolderReply::Failed(error.into())),
-            None,
-        );
+        let _ = wire::send(&line, &done.unwrap_or_else(|error| Done::Failed(error.into())), None);
     }
 }
 
 /// Comes back to a network whose process is gone: the first container to do so starts it again.
 fn come_back(
-    network: &mut NetworkEndpoint,
+    network: &mut Attached,
     (place, namespace): (&Surroundings, &OwnedFd),
     container: &impl AsFd,
 ) {

@@ -8,7 +8,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Layers, Location, Recompress};
 
-use crate::{Dialect, EffectiveConfig, Failure};
+use crate::{Configured, Dialect, Failure};
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -188,7 +188,7 @@ impl PushCompression {
     /// There is no such format, or its level is out of range.
     pub fn recompress(
         &self,
-        conf: &EffectiveConfig,
+        conf: &Configured,
         to: &Location,
     ) -> Result<Option<Recompress>, Failure> {
         let room = conf.settings.room();

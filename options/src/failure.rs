@@ -162,13 +162,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("pushing app: {0}")]
-    struct OuterError(#[source] InnerError);
+    struct Outer(#[source] Inner);
 
     #[derive(Debug, thiserror::Error)]
     #[error("no route")]
-    struct InnerError;
+    struct Inner;
 
-    impl Fault for OuterError {
+    impl Fault for Outer {
         fn kind(&self) -> Kind {
             Kind::Unavailable
         }
@@ -223,13 +223,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("connecting: no route")]
-    struct FarError(#[source] MiddleError);
+    struct Far(#[source] Between);
 
     #[derive(Debug, thiserror::Error)]
     #[error("sending a request")]
-    struct MiddleError(#[source] InnerError);
+    struct Between(#[source] Inner);
 
-    impl Fault for FarError {
+    impl Fault for Far {
         fn kind(&self) -> Kind {
             Kind::Unavailable
         }
@@ -237,15 +237,12 @@ mod tests {
 
     #[test]
     fn a_message_that_ends_with_the_last_cause_has_said_all() {
-        assert_eq!(
-            Failure::from(FarError(MiddleError(InnerError))).messages,
-            ["connecting: no route"]
-        );
+        assert_eq!(Failure::from(Far(Between(Inner))).messages, ["connecting: no route"]);
     }
 
     #[test]
     fn a_cause_is_told_once() {
-        let failure = Failure::from(OuterError(InnerError));
+        let failure = Failure::from(Outer(Inner));
         assert_eq!(failure.messages, ["pushing app: no route"]);
         assert!(!failure.usage && Failure::usage("x").usage);
     }

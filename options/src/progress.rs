@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use progress::{Json, LogFolding, Plain, ProgressDisplay, Steps, Terminal};
+use progress::{Folding, Json, Plain, Rendering, Steps, Terminal};
 use task::Silent;
 
 use crate::{Dialect, Failure};
@@ -49,12 +49,6 @@ pub fn chosen(progress: Progress) -> Result<Progress, Failure> {
 }
 
 impl Progress {
-    /// This, or nothing at all for a command that is to be quiet.
-    #[must_use]
-    pub fn unless(self, quiet: bool) -> Progress {
-        if quiet { Progress::Quiet } else { self }
-    }
-
     /// Whether a summary sentence is printed.
     pub fn tells(self) -> bool {
         !matches!(self, Progress::Quiet | Progress::Rawjson)
@@ -62,19 +56,19 @@ impl Progress {
 }
 
 /// The rendering for this way of showing progress; it must be closed before the last words.
-pub fn observer(progress: Progress) -> ProgressDisplay {
+pub fn observer(progress: Progress) -> Rendering {
     let terminal = stderr().is_terminal();
     match progress {
-        Progress::Quiet => ProgressDisplay::Other(Arc::new(Silent)),
-        Progress::Rawjson => ProgressDisplay::Other(Arc::new(Json::new(stderr()))),
-        Progress::Auto if terminal => ProgressDisplay::Terminal(Arc::new(Terminal::new())),
-        Progress::Tty if terminal => ProgressDisplay::Terminal(Arc::new(Terminal::new())),
+        Progress::Quiet => Rendering::Other(Arc::new(Silent)),
+        Progress::Rawjson => Rendering::Other(Arc::new(Json::new(stderr()))),
+        Progress::Auto if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
+        Progress::Tty if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
         Progress::Auto if Dialect::spoken().numbers_steps() => {
-            ProgressDisplay::Other(Arc::new(Steps::new(stderr())))
+            Rendering::Other(Arc::new(Steps::new(stderr())))
         }
         // Nothing can be drawn on what is no terminal.
         Progress::Auto | Progress::Tty | Progress::Plain => {
-            ProgressDisplay::Plain(Arc::new(match folding() {
+            Rendering::Plain(Arc::new(match folding() {
                 Some(folding) => Plain::folded(stderr(), folding),
                 None => Plain::new(stderr()),
             }))
@@ -83,15 +77,15 @@ pub fn observer(progress: Progress) -> ProgressDisplay {
 }
 
 /// How the CI service that we run in folds lines: `$GITHUB_ACTIONS` and `$GITLAB_CI` say which.
-fn folding() -> Option<LogFolding> {
+fn folding() -> Option<Folding> {
     let is = |name: &str| std::env::var(name).is_ok_and(|value| value == "true");
     let now = || {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.unwrap_or_default().as_secs()
     };
     match (is("GITHUB_ACTIONS"), is("GITLAB_CI")) {
-        (true, _) => Some(LogFolding::GitHub),
-        (_, true) => Some(LogFolding::GitLab(now)),
+        (true, _) => Some(Folding::GitHub),
+        (_, true) => Some(Folding::GitLab(now)),
         _ => None,
     }
 }
@@ -100,7 +94,7 @@ fn folding() -> Option<LogFolding> {
 ///
 /// # Errors
 /// The file cannot be made.
-pub fn traced(rendering: ProgressDisplay, path: &Path) -> Result<ProgressDisplay, Failure> {
+pub fn traced(rendering: Rendering, path: &Path) -> Result<Rendering, Failure> {
     let file = File::create(path)
         .map_err(|error| Failure::io(format!("writing the trace {}", path.display()), &error))?;
     Ok(rendering.traced(file))

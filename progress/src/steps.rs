@@ -6,65 +6,64 @@ use task::{Event, Observer, Outcome, TaskId};
 
 use super::text::{Lines, clean, on_one_line, whole};
 
-/// Progress as lines in the form of buildah, which scripts read. A build prints `STEP 2/3: RUN make`,
-/// the unchanged output of commands and `--> Using cache`. A copy prints `Getting image source
-/// signatures`, `Copying blob`, `Copying config` and `Writing manifest`. Lines of parallel steps do
-/// not mix: those of a later step wait until the earlier step has ended.
+/// Progress as lines in the form of buildah, which scripts read: `STEP 2/3: RUN make`, what the
+/// command prints as it is, `--> Using cache`; of copies `Getting image source signatures`, `Copying
+/// blob` and what else there is. Lines of steps that run side by side do not mix: those of a later
+/// step wait until the earlier one is over.
 pub struct Steps(Mutex<StepLog>);
 
 struct StepLog {
     out: Box<dyn Write + Send>,
-    tasks: BTreeMap<TaskId, TrackedTask>,
-    /// The steps that have printed a line and still run, oldest first, with the lines that wait.
+    tasks: BTreeMap<TaskId, Followed>,
+    /// The steps that have said something and are not over, oldest first, with what waits.
     open: VecDeque<(TaskId, Vec<String>)>,
-    /// Whether the running copy has printed its first line.
+    /// Whether the copy under way was told of.
     copying: bool,
 }
 
-struct TrackedTask {
-    class: TaskClass,
+struct Followed {
+    what: What,
     name: String,
     lines: Lines,
-    /// Whether the heading of the step was printed.
-    headed: bool,
+    said: bool,
 }
 
-/// What buildah would call a task.
-enum TaskClass {
+/// What a task is to buildah.
+enum What {
     Step,
     Pull,
     Blob,
     Config,
     Manifest,
     List,
-    /// A task that buildah does not report.
+    /// Nothing that it would say a word about.
     Other,
 }
 
-impl TaskClass {
-    /// Tells the class by the name of a task.
-    fn of(name: &str) -> TaskClass {
+impl What {
+    /// By the name of a task.
+    fn of(name: &str) -> What {
         if let Some((_, instruction)) =
             name.strip_prefix('[').and_then(|name| name.split_once("] "))
         {
             let part = matches!(instruction, "layer" | "linked");
-            return if part { TaskClass::Other } else { TaskClass::Step };
+            return if part { What::Other } else { What::Step };
         }
         let object =
             |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
         match () {
-            () if name.starts_with("pulling docker://") => TaskClass::Pull,
-            () if object("layer") || object("blob") => TaskClass::Blob,
-            () if object("config") => TaskClass::Config,
-            () if object("manifest") => TaskClass::Manifest,
-            () if object("index") => TaskClass::List,
-            () => TaskClass::Other,
+            () if name.starts_with("pulling docker://") => What::Pull,
+            () if object("layer") || object("blob") => What::Blob,
+            () if object("config") => What::Config,
+            () if object("manifest") => What::Manifest,
+            () if object("index") => What::List,
+            () => What::Other,
         }
     }
 }
 
 impl Steps {
-    /// An observer that writes to `out`. Errors of `out` are ignored: no work depends on it.
+    /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         Steps(Mutex::new(StepLog {
             out: Box::new(out),
@@ -75,7 +74,7 @@ impl Steps {
     }
 }
 
-/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; the number of a stage without a name is left out.
+/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; a stage without a name is not told.
 fn heading(name: &str) -> String {
     let inside = name.strip_prefix('[').and_then(|name| name.split_once("] "));
     let Some((place, instruction)) = inside else { return name.to_owned() };
@@ -95,11 +94,11 @@ impl StepLog {
         let _ = self.out.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// Prints a line of a step, under its heading. It waits while an earlier step runs.
+    /// A line of a step, under its heading. It waits while an earlier step is not over.
     fn say(&mut self, id: TaskId, line: String) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let mut lines = Vec::new();
-        if !std::mem::replace(&mut task.headed, true) {
+        if !std::mem::replace(&mut task.said, true) {
             lines.push(heading(&task.name));
             self.open.push_back((id, Vec::new()));
         }
@@ -112,7 +111,7 @@ impl StepLog {
         }
     }
 
-    /// Ends a step: prints the lines that waited for it.
+    /// The step is over: what waited for it is shown.
     fn close(&mut self, id: TaskId) {
         let Some(at) = self.open.iter().position(|(open, _)| *open == id) else { return };
         if at > 0 {
@@ -130,7 +129,7 @@ impl StepLog {
         }
     }
 
-    /// Prints the first line of a copy, once.
+    /// Says once of each copy that it begins.
     fn copy(&mut self) {
         if !std::mem::replace(&mut self.copying, true) {
             self.write("Getting image source signatures");
@@ -138,15 +137,15 @@ impl StepLog {
     }
 
     fn started(&mut self, id: TaskId, name: &str) {
-        let (name, class) = (clean(&on_one_line(name), 400), TaskClass::of(name));
-        if matches!(class, TaskClass::Pull) {
+        let (name, what) = (clean(&on_one_line(name), 400), What::of(name));
+        if matches!(what, What::Pull) {
             let image = name.trim_start_matches("pulling docker://");
             let image = image.split('@').next().unwrap_or(image);
             self.write(&format!("Trying to pull {image}..."));
             self.copying = false;
             self.copy();
         }
-        self.tasks.insert(id, TrackedTask { class, name, lines: Lines::default(), headed: false });
+        self.tasks.insert(id, Followed { what, name, lines: Lines::default(), said: false });
     }
 
     fn output(&mut self, id: TaskId, bytes: &[u8]) {
@@ -162,27 +161,27 @@ impl StepLog {
         let digest = task.name.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let ended = matches!(outcome, Outcome::Done | Outcome::Reused);
         let begins = task.name.contains("] FROM ");
-        match task.class {
-            TaskClass::Step if ended || task.headed || rest.is_some() => {
+        match task.what {
+            What::Step if ended || task.said || rest.is_some() => {
                 let cached = outcome == Outcome::Reused && !begins;
                 let last = if cached { "--> Using cache".to_owned() } else { String::new() };
                 self.say(id, rest.map_or(last, |rest| whole(&rest)));
             }
-            TaskClass::Blob if ended => {
+            What::Blob if ended => {
                 self.copy();
                 let skipped =
                     if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
                 self.write(&format!("Copying blob {digest}{skipped}"));
             }
-            TaskClass::Config if ended => {
+            What::Config if ended => {
                 self.copy();
                 self.write(&format!("Copying config {digest}"));
             }
-            TaskClass::Manifest if ended => {
+            What::Manifest if ended => {
                 self.write("Writing manifest to image destination");
                 self.copying = false;
             }
-            TaskClass::List if ended => self.write("Writing manifest list to image destination"),
+            What::List if ended => self.write("Writing manifest list to image destination"),
             _ => {}
         }
         self.tasks.remove(&id);
@@ -212,9 +211,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
+    struct Kept(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for SharedBuffer {
+    impl Write for Kept {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -226,7 +225,7 @@ mod tests {
     }
 
     fn told(work: impl FnOnce(&Task)) -> String {
-        let kept = SharedBuffer::default();
+        let kept = Kept::default();
         let task = Task::root("build", Arc::new(Steps::new(kept.clone())));
         work(&task);
         task.done();

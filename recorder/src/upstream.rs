@@ -17,9 +17,9 @@ use crate::{Error, Result};
 /// How long a server may take to answer, and to send the next piece.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where the requests of a command may go.
+/// Where requests may go.
 #[derive(Debug, Clone)]
-pub(crate) struct EgressPolicy {
+pub(crate) struct Way {
     /// Names that mean these addresses.
     pub(crate) hosts: Vec<(String, IpAddr)>,
     /// The address that stands for the loopback of this machine, if that may be reached.
@@ -28,7 +28,7 @@ pub(crate) struct EgressPolicy {
     pub(crate) reaches: fn(IpAddr) -> bool,
 }
 
-impl EgressPolicy {
+impl Way {
     fn target(&self, address: IpAddr) -> Option<IpAddr> {
         if self.machine == Some(address) {
             return Some(Ipv4Addr::LOCALHOST.into());
@@ -52,7 +52,7 @@ impl EgressPolicy {
     }
 }
 
-struct Resolver(Arc<EgressPolicy>);
+struct Resolver(Arc<Way>);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
@@ -68,18 +68,15 @@ impl Resolve for Resolver {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     client: reqwest::Client,
-    policy: Arc<EgressPolicy>,
+    way: Arc<Way>,
 }
 
 impl Upstream {
     /// `proxies` are the variables that name the proxies to use.
-    pub(crate) fn new(
-        policy: EgressPolicy,
-        proxies: &BTreeMap<String, String>,
-    ) -> Result<Upstream> {
+    pub(crate) fn new(way: Way, proxies: &BTreeMap<String, String>) -> Result<Upstream> {
         // The first one installed in the process stays; either way there is one then.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let way = Arc::new(policy);
+        let way = Arc::new(way);
         let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -105,7 +102,7 @@ impl Upstream {
             let proxy = make(url).map_err(|error| Error::setup(format!("{name}: {error}")))?;
             client = client.proxy(proxy.no_proxy(except.clone()));
         }
-        Ok(Upstream { client: client.build().map_err(Error::setup)?, policy: way })
+        Ok(Upstream { client: client.build().map_err(Error::setup)?, way })
     }
 
     /// Sends a request.
@@ -126,7 +123,7 @@ impl Upstream {
             _ => None,
         };
         if let Some(address) = literal {
-            let target = self.policy.target(address);
+            let target = self.way.target(address);
             let target = target.ok_or("commands must not reach its address")?;
             let _ = url.set_ip_host(target);
         }

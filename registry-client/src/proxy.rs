@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
-    bypass: Vec<NoProxyRule>,
+    except: Vec<Except>,
 }
 
 /// The value of a variable.
@@ -25,9 +25,9 @@ enum Proxy {
     Unusable(String),
 }
 
-/// An entry of `NO_PROXY`: hosts that are reached directly, and on which port; `None` is any.
+/// What is reached directly, and on which port; `None` is any.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct NoProxyRule {
+struct Except {
     hosts: Hosts,
     port: Option<u16>,
 }
@@ -63,7 +63,7 @@ impl Proxies {
         Proxies {
             http: proxy("http_proxy"),
             https: proxy("https_proxy"),
-            bypass: except.unwrap_or_default(),
+            except: except.unwrap_or_default(),
         }
     }
 
@@ -105,7 +105,7 @@ impl Proxies {
             return true;
         }
         let port = url.port_or_known_default();
-        self.bypass.iter().any(|except| {
+        self.except.iter().any(|except| {
             except.port.is_none_or(|wanted| port == Some(wanted))
                 && except.hosts.has(&name, address)
         })
@@ -144,10 +144,10 @@ fn proxy(text: &str) -> Proxy {
 }
 
 /// `*`, an address, a network, `domain`, `.domain`, `*.domain`; all but a network with a port.
-fn except(text: &str) -> Option<NoProxyRule> {
+fn except(text: &str) -> Option<Except> {
     let text = text.trim_end_matches('.').to_ascii_lowercase();
     if let Ok(network) = text.parse::<IpNet>() {
-        return Some(NoProxyRule { hosts: Hosts::Network(network), port: None });
+        return Some(Except { hosts: Hosts::Network(network), port: None });
     }
     let (host, port) = match text.parse::<IpAddr>() {
         Ok(_) => (text.as_str(), None),
@@ -165,7 +165,7 @@ fn except(text: &str) -> Option<NoProxyRule> {
             (domain, None) => Hosts::Domain(domain.to_owned()),
         },
     };
-    Some(NoProxyRule { hosts, port })
+    Some(Except { hosts, port })
 }
 
 #[cfg(test)]

@@ -34,9 +34,9 @@ pub struct Retention {
     pub delete_untagged: bool,
 }
 
-/// A tag that a retention rule removes.
+/// A tag that goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ExpiredTag {
+pub struct Retired {
     /// The repository.
     pub repository: String,
     /// The tag.
@@ -109,7 +109,7 @@ pub(crate) async fn apply(
     content: &Content,
     rules: &[Retention],
     dry: bool,
-) -> io::Result<Vec<ExpiredTag>> {
+) -> io::Result<Vec<Retired>> {
     let mut gone = Vec::new();
     if !rules.iter().any(Retention::decides) {
         return Ok(gone);
@@ -143,7 +143,7 @@ pub(crate) async fn apply(
                 }
                 content.delete_tag(repository, &tag.name).await?;
             }
-            gone.push(ExpiredTag {
+            gone.push(Retired {
                 repository: repository.clone(),
                 age: now.saturating_sub(tag.set),
                 pulled: tag.pulled.map(|at| now.saturating_sub(at)),

@@ -20,20 +20,20 @@ use crate::content::{Content, Entry};
 use crate::http::answer::{Answer, error};
 use crate::lock::Lock;
 use crate::metrics::Metrics;
-use crate::rules::CurrentRules;
+use crate::rules::Current;
 use crate::storage::{Bytestream, page, whole};
 use crate::{Options, Result, keys};
-pub(crate) use flight::ByteRange;
 use flight::Flights;
-use origin::{OpenError, Origins};
+pub(crate) use flight::Rest;
+use origin::{Opening, Origins};
 use peers::{OpenPeers, Peer};
 use source::OpenUpstream;
 
 /// Sizes of blobs that are remembered.
 const SIZES: usize = 100_000;
 
-/// How a blob of an upstream can be served.
-pub(crate) enum UpstreamBlob {
+/// A blob of an upstream.
+pub(crate) enum Cached {
     /// It is in the storage now.
     Stored,
     /// It comes, of this size.
@@ -46,7 +46,7 @@ pub(crate) enum UpstreamBlob {
 
 /// All upstreams.
 pub(crate) struct Upstreams {
-    rules: CurrentRules,
+    rules: Current,
     content: Content,
     metrics: Arc<Metrics>,
     flights: Flights,
@@ -63,7 +63,7 @@ fn count(counter: &AtomicU64) {
 impl Upstreams {
     pub(crate) fn new(
         options: &Options,
-        rules: CurrentRules,
+        rules: Current,
         content: Content,
         metrics: Arc<Metrics>,
     ) -> Result<Upstreams> {
@@ -283,20 +283,20 @@ impl Upstreams {
         &self,
         source: &OpenUpstream,
         (name, digest): (&str, Digest),
-        range: ByteRange,
-    ) -> io::Result<UpstreamBlob> {
-        let Some(repo) = source.repo(name) else { return Ok(UpstreamBlob::Unknown) };
-        if let Some((stream, size)) = self.flights.join(name, digest, range) {
+        rest: Rest,
+    ) -> io::Result<Cached> {
+        let Some(repo) = source.repo(name) else { return Ok(Cached::Unknown) };
+        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
             count(&self.metrics.hits);
-            return Ok(UpstreamBlob::Arriving(stream, size));
+            return Ok(Cached::Arriving(stream, size));
         }
         let _alone = self.alone(format!("{name} {digest}")).await;
-        if let Some((stream, size)) = self.flights.join(name, digest, range) {
+        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
             count(&self.metrics.hits);
-            return Ok(UpstreamBlob::Arriving(stream, size));
+            return Ok(Cached::Arriving(stream, size));
         }
         if self.content.blob(name, digest).await?.is_some() {
-            return Ok(UpstreamBlob::Stored);
+            return Ok(Cached::Stored);
         }
         let size = self.size(name, digest).await?;
         let peers = (self.peers.clone(), self.before(name, digest).await);
@@ -307,21 +307,21 @@ impl Upstreams {
                 count(if origins.is_peer() { &metrics.peers } else { &metrics.misses });
                 let largest = self.rules.get().limits.blob;
                 let coming = (body, origins, largest);
-                let wanted = (size, range);
+                let wanted = (size, rest);
                 let stream = self.flights.start(name, digest, wanted, coming, metrics).await?;
-                Ok(UpstreamBlob::Arriving(stream, size))
+                Ok(Cached::Arriving(stream, size))
             }
-            Err(OpenError::Nobody) => Ok(UpstreamBlob::Unknown),
-            Err(OpenError::Upstream(failure)) => {
+            Err(Opening::Nobody) => Ok(Cached::Unknown),
+            Err(Opening::Upstream(failure)) => {
                 count(&self.metrics.misses);
                 count(&self.metrics.upstream_errors);
                 tracing::warn!(error = %chained(&failure), name, %digest, "asking an upstream");
                 Ok(match failure.kind() {
-                    Kind::NotFound => UpstreamBlob::Unknown,
+                    Kind::NotFound => Cached::Unknown,
                     Kind::Denied => {
-                        UpstreamBlob::Failed(Box::new(error(403, "DENIED", "the upstream refuses")))
+                        Cached::Failed(Box::new(error(403, "DENIED", "the upstream refuses")))
                     }
-                    _ => UpstreamBlob::Failed(Box::new(unreachable())),
+                    _ => Cached::Failed(Box::new(unreachable())),
                 })
             }
         }

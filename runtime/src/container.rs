@@ -9,9 +9,9 @@ use std::process::Child;
 use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
-use crate::descriptors::LentDescriptors;
-use crate::stage::{self, Answer, Answers, Role, StageConfig, StartReport};
-use crate::streams::{Carrier, ProgramPipes, SharedInput};
+use crate::program::OtherRuntime;
+use crate::stage::{self, Answer, Answers, Reason, Role, StageConfig, Started};
+use crate::streams::{Carrier, SharedInput, Theirs};
 use crate::terminal::Signals;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
@@ -63,9 +63,8 @@ pub struct StartOptions {
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
-    /// Numbers of descriptors of this process that the program gets under the same numbers. They are closed
-    /// here; see [`crate::check_inherited`].
-    pub descriptors: Vec<u32>,
+    /// Another runtime to make the container, for one that lives no longer than its starter.
+    pub other: Option<OtherRuntime>,
 }
 
 /// A running container whose life ends with this value or this process.
@@ -73,7 +72,7 @@ pub struct StartOptions {
 pub struct Container {
     process: Child,
     answers: Answers,
-    started: StartReport,
+    started: Started,
     terminal: Option<OwnedFd>,
     carrier: Carrier,
     /// The end was seen; nothing is left to be killed.
@@ -97,16 +96,14 @@ impl Container {
         let (config, filter) = configure(bundle.spec, options, terminal, Role::Supervise)?;
         let mut fds: Vec<BorrowedFd<'_>> = vec![rootfs.as_fd()];
         fds.extend(streams.iter().map(AsFd::as_fd));
-        let lent = LentDescriptors::new(&options.descriptors)?;
-        fds.extend(lent.as_fds());
         let stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::inherit())?;
-        drop((streams, lent));
+        drop(streams);
         let (process, mut answers) = (stage.process, Answers::new(stage.line));
         let answer = answers.next();
         let mut container = Container {
             process,
             answers,
-            started: StartReport::default(),
+            started: Started::default(),
             terminal: None,
             carrier,
             ended: false,
@@ -117,8 +114,12 @@ impl Container {
                 (container.started, container.terminal) = (started, terminal);
                 Ok(container)
             }
-            Some((Answer::Failed(failure), _)) => {
+            Some((Answer::Failed(mut failure), _)) => {
                 container.finish();
+                if failure.reason == Reason::OtherRuntime {
+                    let said = container.carrier.said();
+                    failure.subject.extend((!said.is_empty()).then(|| format!(": {said}")));
+                }
                 Err(failure.into())
             }
             Some((Answer::Exited(_), _)) | None => Err(Error::Lost { process: "supervisor" }),
@@ -153,11 +154,11 @@ impl Container {
             streams,
             task,
         )? {
-            crate::AttachOutcome::Exited(status) => {
+            crate::Attached::Exited(status) => {
                 self.finish();
                 Ok(status)
             }
-            crate::AttachOutcome::Detached => Err(Error::Lost { process: "supervisor" }),
+            crate::Attached::Detached => Err(Error::Lost { process: "supervisor" }),
         }
     }
 
@@ -270,7 +271,11 @@ pub(crate) fn configure(
     }
     userns::check_user(&spec)?;
     crate::ids::join(&mut spec)?;
-    let profile = spec.linux_mut().as_mut().and_then(|linux| {
+    let other = options.other.clone().filter(|_| matches!(role, Role::Supervise));
+    if other.is_some() && options.init {
+        return Err(Error::invalid("init", "another runtime has none; leave it out"));
+    }
+    let profile = spec.linux_mut().as_mut().filter(|_| other.is_none()).and_then(|linux| {
         let profile = linux.seccomp().clone();
         linux.set_seccomp(None);
         profile
@@ -293,7 +298,7 @@ pub(crate) fn configure(
         owners,
         user_namespace,
         terminal,
-        descriptors: options.descriptors.clone(),
+        other,
         role,
     };
     Ok((config, filter))
@@ -301,7 +306,7 @@ pub(crate) fn configure(
 
 impl Stdio {
     /// The three streams for the container, and what carries their bytes; nothing for a terminal.
-    fn open(self) -> io::Result<Option<(ProgramPipes, Carrier)>> {
+    fn open(self) -> io::Result<Option<(Theirs, Carrier)>> {
         let input = || io::stdin().as_fd().try_clone_to_owned();
         let files = |input: Option<OwnedFd>| {
             let output = io::stdout().as_fd().try_clone_to_owned()?;

@@ -18,60 +18,60 @@ pub struct Budget {
     /// So many bytes of the build cache stay in any case, those that were used last.
     pub reserved: u64,
     /// Only these things are removed.
-    pub filter: Option<CollectionFilter>,
+    pub only: Option<Only>,
     /// Remove nothing, only say what would be removed.
     pub dry_run: bool,
 }
 
-/// Limits a collection to some things.
+/// Which things a collection is about.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CollectionFilter {
+pub struct Only {
     /// Of these kinds; of any without.
-    pub kinds: Vec<ItemKind>,
+    pub kinds: Vec<What>,
     /// Whose id, or the digest in it, begins like one of these; any without.
     pub ids: Vec<String>,
     /// Whether its content is also part of images or containers.
     pub shared: Option<bool>,
 }
 
-impl CollectionFilter {
+impl Only {
     /// Whether the filter matches an entry.
-    pub fn means(&self, kind: ItemKind, id: &str, shared: bool) -> bool {
+    pub fn means(&self, what: What, id: &str, shared: bool) -> bool {
         let begins = |prefix: &String| {
             id.starts_with(prefix.as_str())
                 || id.split_once(':').is_some_and(|(_, hex)| hex.starts_with(prefix.as_str()))
         };
-        (self.kinds.is_empty() || self.kinds.contains(&kind))
+        (self.kinds.is_empty() || self.kinds.contains(&what))
             && (self.ids.is_empty() || self.ids.iter().any(begins))
             && self.shared.is_none_or(|wanted| wanted == shared)
     }
 }
 
-/// What a collection removed, or would remove.
+/// What was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct CollectionReport {
+pub struct Collected {
     /// Each thing, by kind and name.
-    pub removed: Vec<RemovedItem>,
+    pub removed: Vec<Removed>,
     /// Bytes of all of it.
     pub bytes: u64,
 }
 
 /// One thing that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct RemovedItem {
+pub struct Removed {
     /// What it is.
-    pub kind: ItemKind,
+    pub what: What,
     /// Its digest, or the id of a cache mount.
     pub id: String,
     /// The bytes it takes; of a step always 0, its content is listed by itself.
     pub bytes: u64,
     /// Why it goes.
-    pub reason: RemovalReason,
+    pub why: Why,
 }
 
 /// Why something is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum RemovalReason {
+pub enum Why {
     /// Nothing needs it.
     Unneeded,
     /// All of its kind was to go, or it was named.
@@ -84,22 +84,22 @@ pub enum RemovalReason {
     Broken,
 }
 
-impl RemovalReason {
+impl Why {
     /// In the words the user sees.
     pub fn as_str(self) -> &'static str {
         match self {
-            RemovalReason::Unneeded => "nothing needs it",
-            RemovalReason::Asked => "asked for",
-            RemovalReason::Old => "not used for long",
-            RemovalReason::Room => "over the limit",
-            RemovalReason::Broken => "part of it is gone",
+            Why::Unneeded => "nothing needs it",
+            Why::Asked => "asked for",
+            Why::Old => "not used for long",
+            Why::Room => "over the limit",
+            Why::Broken => "part of it is gone",
         }
     }
 }
 
 /// The kinds of things that can be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ItemKind {
+pub enum What {
     /// A manifest, config, layer or other content.
     Blob,
     /// An unpacked layer, or the tree a step made.
@@ -114,7 +114,7 @@ pub enum ItemKind {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheEntry {
     /// A step or a cache mount.
-    pub kind: ItemKind,
+    pub what: What,
     /// The key of the step, or the directory of the mount.
     pub id: String,
     /// When it was used last, seconds since 1970.

@@ -6,11 +6,11 @@ use image::Digest;
 use rusqlite::{Connection, params};
 
 use crate::catalog::{Attempt, DigestKey, Kind};
-use crate::store::StoreInner;
+use crate::store::Shared;
 use crate::{Result, file};
 
 /// A mark of something made before the machine stopped.
-struct StaleMark {
+struct Stale {
     seq: i64,
     kind: Kind,
     digest: Digest,
@@ -18,18 +18,14 @@ struct StaleMark {
 
 /// Checks everything that bears a mark of another boot and drops what is broken. What a name
 /// points at bears no marks: publishing clears them after the disk has everything.
-pub(crate) fn drop_torn(shared: &StoreInner) -> Result<()> {
+pub(crate) fn drop_torn(shared: &Shared) -> Result<()> {
     let boot = &shared.options.boot_id;
     let stale = shared.catalog.read("looking for torn content", |db| {
         let mut query = db.prepare_cached(
             "SELECT seq, kind, digest FROM unsynced WHERE boot <> ? ORDER BY seq",
         )?;
         let rows = query.query_map([boot], |row| {
-            Ok(StaleMark {
-                seq: row.get(0)?,
-                kind: row.get(1)?,
-                digest: row.get::<_, DigestKey>(2)?.0,
-            })
+            Ok(Stale { seq: row.get(0)?, kind: row.get(1)?, digest: row.get::<_, DigestKey>(2)?.0 })
         })?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
     })?;
@@ -62,14 +58,14 @@ pub(crate) fn drop_torn(shared: &StoreInner) -> Result<()> {
     })
 }
 
-fn is_whole(shared: &StoreInner, digest: Digest) -> bool {
+fn is_whole(shared: &Shared, digest: Digest) -> bool {
     let path = file::blob_path(&shared.root.join("blobs"), digest);
     let Ok(Some(file)) = file::open(&path) else { return false };
     file::hash(digest.algorithm(), file).is_ok_and(|(found, _)| found == digest)
 }
 
 /// Takes a blob out of the store, inside a write transaction.
-pub(crate) fn drop_blob(db: &Connection, shared: &StoreInner, digest: Digest) -> Attempt<()> {
+pub(crate) fn drop_blob(db: &Connection, shared: &Shared, digest: Digest) -> Attempt<()> {
     db.execute("DELETE FROM blobs WHERE digest = ?", [DigestKey(digest)])?;
     db.execute("DELETE FROM nodes WHERE digest = ?", [DigestKey(digest)])?;
     db.execute("DELETE FROM edges WHERE parent = ?", [DigestKey(digest)])?;
@@ -83,7 +79,7 @@ pub(crate) fn drop_blob(db: &Connection, shared: &StoreInner, digest: Digest) ->
 }
 
 /// Takes a snapshot and all that lie on it out of the store, inside a write transaction.
-pub(crate) fn drop_snapshot(db: &Connection, shared: &StoreInner, digest: Digest) -> Attempt<()> {
+pub(crate) fn drop_snapshot(db: &Connection, shared: &Shared, digest: Digest) -> Attempt<()> {
     let mut query = db.prepare_cached(
         "WITH RECURSIVE above(id) AS (SELECT ?1 UNION SELECT s.id FROM snapshots s JOIN above \
          ON s.parent = above.id) SELECT id FROM above",

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::{Descriptor, Digest, Image, Layer};
-use layers::{AppliedLayer, ApplyOptions, Whiteouts};
+use layers::{Applied, ApplyOptions, Whiteouts};
 use task::{Cancelled, Task};
 
 use crate::{Active, BlobWriter, Error, Result, SnapshotId, Store};
@@ -18,7 +18,7 @@ use crate::{Active, BlobWriter, Error, Result, SnapshotId, Store};
 #[derive(Debug)]
 pub struct PendingLayer {
     digest: Digest,
-    applied: AppliedLayer,
+    applied: Applied,
     active: Active,
 }
 
@@ -91,7 +91,7 @@ impl Store {
         digest: Digest,
         stream: impl Read,
         task: &Task,
-    ) -> Result<AppliedLayer> {
+    ) -> Result<Applied> {
         let options = ApplyOptions {
             whiteouts: Whiteouts::Overlay,
             user_xattr: self.shared().options.user_xattr,

@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 /// A running registry of ours, ended when this is dropped.
-pub struct ServedRegistry {
+pub struct Served {
     child: Child,
     /// `127.0.0.1:port`.
     pub address: String,
@@ -13,10 +13,10 @@ pub struct ServedRegistry {
     said: Arc<Mutex<Vec<String>>>,
 }
 
-impl ServedRegistry {
+impl Served {
     /// Starts `rbuild registry serve` with these arguments on a free port.
     #[track_caller]
-    pub fn start(mut command: Command, arguments: &[&str]) -> ServedRegistry {
+    pub fn start(mut command: Command, arguments: &[&str]) -> Served {
         command.args(["registry", "serve", "--address", "127.0.0.1:0"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("rbuild starts");
@@ -44,7 +44,7 @@ impl ServedRegistry {
         std::thread::spawn(move || {
             output.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
-        ServedRegistry { child, address, lines, said }
+        Served { child, address, lines, said }
     }
 
     /// What it said on standard error since it listens, so far.
@@ -76,7 +76,7 @@ impl ServedRegistry {
     }
 }
 
-impl Drop for ServedRegistry {
+impl Drop for Served {
     fn drop(&mut self) {
         self.kill();
     }

@@ -47,12 +47,7 @@ fn the_page_for_crane_holds() {
 
 #[test]
 fn the_page_for_regctl_holds() {
-    page("regctl.md", 35);
-}
-
-#[test]
-fn the_page_for_oras_holds() {
-    page("oras.md", 30);
+    page("regctl.md", 10);
 }
 
 #[test]

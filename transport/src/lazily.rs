@@ -8,13 +8,11 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use copy::{Indexes, open_part, table_of};
 use image::{Descriptor, Image};
-use lazy::{Complaint, Fetch, LazyImage, LazyMount};
+use lazy::{Complaint, Fetch, LazyImage, Mounted};
 use task::{Cause, Task};
 use tokio::runtime::Handle;
 
-use crate::{
-    CopyOptions, Error, Open, Origin, ResolvedSource, Result, Select, Sink, Source, Unverified,
-};
+use crate::{CopyOptions, Error, Open, Origin, Resolved, Result, Select, Sink, Source, Unverified};
 use crate::{bridge, copy};
 
 /// An image whose files are fetched when they are read.
@@ -66,7 +64,7 @@ impl Lazily {
     ///
     /// # Errors
     /// [`lazy::Error::Mount`].
-    pub fn mount(&self) -> lazy::Result<LazyMount> {
+    pub fn mount(&self) -> lazy::Result<Mounted> {
         self.image.mount()
     }
 
@@ -78,9 +76,8 @@ impl Lazily {
     pub fn keep(&self, sink: &dyn Sink) -> Result<Descriptor> {
         let filling = Error::at("fetching the rest of the image", crate::Side::Source);
         self.image.fill(&self.task).map_err(|error| filling(error.into()))?;
-        let fetched =
-            LazySource { image: Arc::clone(&self.image), inner: Arc::clone(&self.source) };
-        let source = ResolvedSource::new(&fetched, self.root.clone());
+        let fetched = Fetched { image: Arc::clone(&self.image), inner: Arc::clone(&self.source) };
+        let source = Resolved::new(&fetched, self.root.clone());
         let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
         // What let the image be run let it be kept.
         self.handle.block_on(copy(&source, sink, &Open, &options, &self.task))
@@ -104,14 +101,14 @@ impl Fetch for Remote {
     }
 }
 
-/// A source of the image with the layers that were fetched part by part.
-struct LazySource {
+/// The image with the layers that were fetched part by part.
+struct Fetched {
     image: Arc<LazyImage>,
     inner: Arc<dyn Source>,
 }
 
 #[async_trait]
-impl Source for LazySource {
+impl Source for Fetched {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         self.inner.resolve().await
     }

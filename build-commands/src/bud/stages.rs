@@ -5,8 +5,8 @@ use builder::{OtherStage, Request};
 use clap::Args;
 use options::{Failure, flags};
 
-use super::{BuildResources, failure};
-use progress::ProgressDisplay;
+use super::{Means, failure};
+use progress::Rendering;
 
 /// What to do with stages that are not the target.
 #[derive(Debug, Args)]
@@ -29,15 +29,15 @@ impl StageFlags {
     /// Builds the other stages. The target finds what they have in common in the cache.
     pub(super) fn build(
         &self,
-        resources: &BuildResources,
+        means: &Means,
         app: &App,
         request: &Request,
-        rendering: &ProgressDisplay,
+        rendering: &Rendering,
     ) -> Result<(), Failure> {
         if self.skip_unused_stages && !self.save_stages {
             return Ok(());
         }
-        let env = resources.env(app)?;
+        let env = means.env(app)?;
         for stage in builder::other_stages(request) {
             if self.skip_unused_stages && !stage.needed {
                 continue;

@@ -17,10 +17,10 @@ use crate::solve::{Executor, solve};
 use crate::why::{Explanation, Reason, ReasonKind};
 use crate::{Env, Error, Request, Result, step};
 
-/// What a build would do with a step.
+/// What would become of a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum ForecastOutcome {
+pub enum Outlook {
     /// Its result is known.
     Cached,
     /// It has to run.
@@ -32,23 +32,23 @@ pub enum ForecastOutcome {
     Depends,
 }
 
-impl ForecastOutcome {
+impl Outlook {
     /// One word for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            ForecastOutcome::Cached => "cached",
-            ForecastOutcome::Unneeded => "unneeded",
-            ForecastOutcome::Run => "run",
-            ForecastOutcome::Depends => "depends",
+            Outlook::Cached => "cached",
+            Outlook::Unneeded => "unneeded",
+            Outlook::Run => "run",
+            Outlook::Depends => "depends",
         }
     }
 }
 
-/// The forecast for one step, and its reasons.
+/// What would become of a step, and why.
 #[derive(Debug, Clone, Serialize)]
-pub struct StepForecast {
+pub struct Forecast {
     /// What would become of it.
-    pub outlook: ForecastOutcome,
+    pub outlook: Outlook,
     /// The step, its place, and why it would run; no reasons when it is cached.
     #[serde(flatten)]
     pub explanation: Explanation,
@@ -59,10 +59,10 @@ pub struct StepForecast {
 ///
 /// # Errors
 /// As [`crate::build`].
-pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<StepForecast>> {
+pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Forecast>> {
     let jobs = request.jobs;
     let build = prepare(request, env, task).await?;
-    let dry = DryExecutor { build: Arc::clone(&build), missed: Mutex::default() };
+    let dry = Dry { build: Arc::clone(&build), missed: Mutex::default() };
     let targets = build.plan.wanted();
     let solved = solve(&build.plan, &targets, &dry, jobs, task).await;
     build.contexts.remember();
@@ -79,9 +79,8 @@ pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<St
             let place = crate::error::place(&build.file, step.span.start);
             let explanation = Explanation { step: step.name.clone(), place, reasons: Vec::new() };
             let unneeded = solved.skipped.contains(&id);
-            let outlook =
-                if unneeded { ForecastOutcome::Unneeded } else { ForecastOutcome::Cached };
-            StepForecast { outlook, explanation }
+            let outlook = if unneeded { Outlook::Unneeded } else { Outlook::Cached };
+            Forecast { outlook, explanation }
         });
         steps.push(forecast);
     }
@@ -109,10 +108,10 @@ async fn reasons(
 }
 
 /// An executor that uses the cache only, and fails at the first step that is not cached.
-pub(crate) struct CacheOnlyExecutor(pub(crate) Arc<Build>);
+pub(crate) struct Strict(pub(crate) Arc<Build>);
 
 #[async_trait]
-impl Executor for CacheOnlyExecutor {
+impl Executor for Strict {
     async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
         Engine(Arc::clone(&self.0)).key(id, inputs, task).await
     }
@@ -130,32 +129,32 @@ impl Executor for CacheOnlyExecutor {
 }
 
 /// An executor that goes on as if a step had run.
-struct DryExecutor {
+struct Dry {
     build: Arc<Build>,
-    missed: Mutex<BTreeMap<StepId, StepForecast>>,
+    missed: Mutex<BTreeMap<StepId, Forecast>>,
 }
 
-impl DryExecutor {
-    fn outlook(&self, id: StepId, reasons: &[Reason]) -> ForecastOutcome {
+impl Dry {
+    fn outlook(&self, id: StepId, reasons: &[Reason]) -> Outlook {
         let step = &self.build.plan.steps[id.0];
         let of_others =
             |reason: &Reason| matches!(reason.kind, ReasonKind::Parent | ReasonKind::Input);
         if !reasons.iter().all(of_others) {
-            return ForecastOutcome::Run;
+            return Outlook::Run;
         }
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = |input: &StepId| {
-            missed.get(input).is_some_and(|forecast| forecast.outlook == ForecastOutcome::Run)
+            missed.get(input).is_some_and(|forecast| forecast.outlook == Outlook::Run)
         };
         let copies = matches!(&step.op, Op::Copy(op) if matches!(op.from, From::Read(_)));
         let certain =
             if copies { step.parent.iter().any(runs) } else { step.inputs().any(|i| runs(&i)) };
-        if certain { ForecastOutcome::Run } else { ForecastOutcome::Depends }
+        if certain { Outlook::Run } else { Outlook::Depends }
     }
 }
 
 #[async_trait]
-impl Executor for DryExecutor {
+impl Executor for Dry {
     async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
         Engine(Arc::clone(&self.build)).key(id, inputs, task).await
     }
@@ -167,7 +166,7 @@ impl Executor for DryExecutor {
     async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
         let explanation = reasons(&self.build, id, inputs, task).await?;
         let outlook = self.outlook(id, &explanation.reasons);
-        let forecast = StepForecast { outlook, explanation };
+        let forecast = Forecast { outlook, explanation };
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, forecast);
         self.build.assume(id, key);
         Ok(key)

@@ -50,12 +50,7 @@ impl Build {
         };
         let place = place(&self.file, step.span.start);
         let explanation = Explanation { step: step.name.clone(), place, reasons };
-        // In the first build of a Dockerfile every step is new: that needs no line for each.
-        let first = |reason: &Reason| {
-            reason.kind == ReasonKind::New && !why::knows(&self.env.store, &self.request)
-        };
-        let noted = explanation.reasons.iter().filter(|reason| !first(reason));
-        for reason in noted.take(NOTED) {
+        for reason in explanation.reasons.iter().take(NOTED) {
             task.note(reason.to_string());
         }
         if explanation.reasons.len() > NOTED {

@@ -133,7 +133,7 @@ pub struct Diff {
     /// Print the changes as JSON: json
     #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
     format: Option<String>,
-    /// Show the newest container
+    /// Show the container that was made last
     #[arg(short, long)]
     latest: bool,
     /// The container

@@ -6,10 +6,8 @@ use std::path::PathBuf;
 use app::{App, Runnable, quiet_task};
 use clap::Args;
 use options::{Failure, flags};
-use runtime::{AttachOptions, AttachOutcome, Exec as Program};
+use runtime::{AttachOptions, Attached, Exec as Program};
 use task::Kind;
-
-use crate::descriptors::DescriptorFlags;
 
 use super::choice::one;
 use super::start_failure;
@@ -44,9 +42,7 @@ pub struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
-    #[command(flatten)]
-    descriptors: DescriptorFlags,
-    /// Run it in the newest container
+    /// Run it in the container that was made last
     #[arg(short, long)]
     latest: bool,
     /// The container, then the program and its arguments
@@ -78,7 +74,6 @@ impl Runnable for Exec {
             interactive: self.interactive,
             detach: self.detach,
             privileged: self.privileged,
-            descriptors: self.descriptors.numbers()?,
         };
         let keys = if self.tty { self.detach_keys.0 } else { Vec::new() };
         let options = attachment(self.interactive, keys);
@@ -108,10 +103,10 @@ pub(crate) fn attachment(input: bool, detach_keys: Vec<u8>) -> AttachOptions {
     AttachOptions { input, detach_keys, forward_signals: true, replay: false }
 }
 
-fn code(ended: AttachOutcome) -> u8 {
+fn code(ended: Attached) -> u8 {
     match ended {
-        AttachOutcome::Exited(status) => status.code(),
-        AttachOutcome::Detached => 0,
+        Attached::Exited(status) => status.code(),
+        Attached::Detached => 0,
     }
 }
 
@@ -127,7 +122,7 @@ pub struct Attach {
     /// Forward signals to the program (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: Option<bool>,
-    /// Connect to the newest container
+    /// Connect to the container that was made last
     #[arg(short, long)]
     latest: bool,
     /// The container

@@ -12,8 +12,9 @@ use rustix::fs::{
 use rustix::io::Errno;
 use task::Task;
 
-use super::{CopyReport, FindOwner, conflict};
+use super::{Copied, conflict};
 use crate::apply::modified;
+use crate::owner::OwnerMap;
 use crate::root::{chmod_node, remove};
 use crate::xattr::At;
 use crate::{Error, Result, contents, owner};
@@ -24,12 +25,12 @@ const NOTES: usize = 100;
 /// What all threads that copy share.
 pub(super) struct Placer<'a> {
     pub(super) owner: Option<(u32, u32)>,
-    pub(super) owners: Option<&'a FindOwner<'a>>,
+    pub(super) owners: Option<&'a OwnerMap>,
     pub(super) mode: &'a (dyn Fn(u32) -> u32 + Sync),
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) replace: bool,
     pub(super) task: &'a Task,
-    pub(super) copied: Mutex<CopyReport>,
+    pub(super) copied: Mutex<Copied>,
 }
 
 /// A directory that was made or found for a copy. The last owner that drops it sets its attributes,
@@ -46,7 +47,7 @@ pub(super) struct TargetDirectory {
 
 impl Placer<'_> {
     /// Counts what was copied.
-    pub(super) fn count(&self, add: impl FnOnce(&mut CopyReport)) {
+    pub(super) fn count(&self, add: impl FnOnce(&mut Copied)) {
         add(&mut self.copied.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -77,7 +78,7 @@ impl Placer<'_> {
             (None, None) => (stat.st_uid, stat.st_gid),
         };
         // The kernel's error for an id that has no place in a map.
-        self.owners.map_or(Some(owner), |find| find(owner)).ok_or(Errno::OVERFLOW)
+        self.owners.map_or(Some(owner), |map| map.outside(owner)).ok_or(Errno::OVERFLOW)
     }
 
     fn time(&self, stat: &Stat) -> (i64, u32) {

@@ -32,7 +32,7 @@ pub(crate) struct Reader<R> {
 
 /// What the extended headers before an entry say about it.
 #[derive(Debug, Default)]
-struct ExtendedHeaders {
+struct Extended {
     any: bool,
     pax: bool,
     long_name: Option<Vec<u8>>,
@@ -74,7 +74,7 @@ impl<R: BufRead> Reader<R> {
         }
         self.skip()?;
         let start = self.position;
-        let mut extended = ExtendedHeaders::default();
+        let mut extended = Extended::default();
         loop {
             let at = self.position;
             let malformed = |reason: &str| malformed(at, reason);
@@ -193,12 +193,7 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Reads an extended header's contents.
-    fn extension(
-        &mut self,
-        at: u64,
-        fields: &Fields,
-        extended: &mut ExtendedHeaders,
-    ) -> Result<()> {
+    fn extension(&mut self, at: u64, fields: &Fields, extended: &mut Extended) -> Result<()> {
         let malformed = |reason: &str| malformed(at, reason);
         if fields.size > EXTENSION {
             return Err(Error::Limit { what: "bytes in an extended header", limit: EXTENSION });
@@ -252,12 +247,12 @@ impl<R: BufRead> Reader<R> {
         at: u64,
         raw: &Raw<'_>,
         fields: Fields,
-        headers: ExtendedHeaders,
+        extended: Extended,
     ) -> Result<Header> {
         let malformed = |reason: &str| malformed(at, reason);
-        let sparse = headers.sparse.check(&fields).map_err(malformed)?;
-        let (flag, stored) = (fields.flag, headers.size.unwrap_or(fields.size));
-        let (mut header, real) = headers.merge(fields, stored).map_err(malformed)?;
+        let sparse = extended.sparse.check(&fields).map_err(malformed)?;
+        let (flag, stored) = (fields.flag, extended.size.unwrap_or(fields.size));
+        let (mut header, real) = extended.merge(fields, stored).map_err(malformed)?;
         if header.path.len() > self.limits.path || header.link.len() > self.limits.path {
             return Err(Error::Limit { what: "bytes in a name", limit: self.limits.path as u64 });
         }
@@ -407,7 +402,7 @@ impl PaxSparse {
     }
 }
 
-impl ExtendedHeaders {
+impl Extended {
     fn record(&mut self, record: &PaxRecord<'_>) -> Result<(), String> {
         let PaxRecord { key, value } = *record;
         let wrong = || format!("the PAX record {key} has a malformed value");

@@ -17,10 +17,10 @@ use serde_json::{Map, Value, json};
 use call::PluginCall;
 use config::Configuration;
 use outcome::Addresses;
-use record::{AddResult, CniRecord};
+use record::{Added, CniRecord};
 
 use crate::lease::{Lease, LeaseRequest};
-use crate::ports::{Port, PublishedPort, Taker};
+use crate::ports::{Port, Published, Taker};
 use crate::{Error, Result};
 
 pub use record::leases;
@@ -75,7 +75,7 @@ pub(crate) struct CniRequest<'a> {
 
 /// A container on a network; it is taken off when this ends.
 #[derive(Debug)]
-pub(crate) struct CniAttachment {
+pub(crate) struct Joined {
     call: PluginCall,
     record: CniRecord,
     result: Value,
@@ -86,16 +86,12 @@ pub(crate) struct CniAttachment {
     _takers: Vec<Taker>,
 }
 
-impl CniAttachment {
+impl Joined {
     /// Adds the container of the namespace at a path.
     ///
     /// # Errors
     /// [`Error::InvalidNetwork`], [`Error::Plugin`]; [`Error::Taken`] for a port.
-    pub(crate) fn add(
-        networks: &Path,
-        wish: &CniRequest<'_>,
-        namespace: &Path,
-    ) -> Result<CniAttachment> {
+    pub(crate) fn add(networks: &Path, wish: &CniRequest<'_>, namespace: &Path) -> Result<Joined> {
         record::wait(networks, &wish.wanted.container);
         let (call, takers, published) = prepare(wish)?;
         let namespace = namespace.display().to_string();
@@ -103,7 +99,7 @@ impl CniAttachment {
         let record = record.map_err(Error::system("writing the record of", &wish.wanted.name))?;
         let added = call.add(&namespace).and_then(|result| {
             let lease = lease(wish, &result, published)?;
-            Ok(AddResult { result, lease })
+            Ok(Added { result, lease })
         });
         let noted = added.and_then(|added| {
             let noted = record.added(&added);
@@ -111,8 +107,8 @@ impl CniAttachment {
             Ok(added)
         });
         match noted {
-            Ok(AddResult { result, lease }) => {
-                Ok(CniAttachment { call, record, result, namespace, lease, _takers: takers })
+            Ok(Added { result, lease }) => {
+                Ok(Joined { call, record, result, namespace, lease, _takers: takers })
             }
             Err(error) => {
                 undo(&call, &record, &namespace, None);
@@ -126,14 +122,14 @@ impl CniAttachment {
         networks: &Path,
         wish: &CniRequest<'_>,
         namespace: &Path,
-    ) -> Result<CniAttachment> {
+    ) -> Result<Joined> {
         let lost = || Error::InvalidNetwork {
             name: format!("cni:{}", wish.name),
             reason: "the record of the container is lost".to_owned(),
         };
         let found = CniRecord::take(networks, &wish.wanted.container, wish.interface);
         let (record, call) = found.ok_or_else(lost)?;
-        let AddResult { result, lease } = record.result().ok_or_else(lost)?;
+        let Added { result, lease } = record.result().ok_or_else(lost)?;
         // Another one may have taken a port meanwhile, which does not concern the plugins.
         let takers = lease.published.iter().zip(wish.ports).filter_map(|(published, port)| {
             let machine = (published.machine.port(), published.machine.port());
@@ -141,7 +137,7 @@ impl CniAttachment {
         });
         let takers = takers.map(|(taker, _)| taker).collect();
         let namespace = namespace.display().to_string();
-        Ok(CniAttachment { call, record, result, namespace, lease, _takers: takers })
+        Ok(Joined { call, record, result, namespace, lease, _takers: takers })
     }
 
     /// What the container calls its device.
@@ -158,7 +154,7 @@ impl CniAttachment {
     }
 }
 
-impl Drop for CniAttachment {
+impl Drop for Joined {
     fn drop(&mut self) {
         undo(&self.call, &self.record, &self.namespace, Some(&self.result));
     }
@@ -184,10 +180,10 @@ pub fn sweep(networks: &Path, running: &dyn Fn(&str) -> bool) {
     }
 }
 
-type PreparedCall = (PluginCall, Vec<Taker>, Vec<PublishedPort>);
+type Prepared = (PluginCall, Vec<Taker>, Vec<Published>);
 
 /// Finds the network, and what its plugins are asked for.
-fn prepare(wish: &CniRequest<'_>) -> Result<PreparedCall> {
+fn prepare(wish: &CniRequest<'_>) -> Result<Prepared> {
     let CniRequest { name, directories, wanted, ports, interface } = wish;
     let configuration = Configuration::find(name, &directories.configurations)?;
     let cannot = |what: &str, capability: &str| Error::InvalidNetwork {
@@ -236,8 +232,8 @@ fn prepare(wish: &CniRequest<'_>) -> Result<PreparedCall> {
 }
 
 /// Ports as plugins read them.
-fn mappings(published: &[PublishedPort]) -> Value {
-    let one = |port: &PublishedPort| {
+fn mappings(published: &[Published]) -> Value {
+    let one = |port: &Published| {
         let mut mapping = json!({
             "hostPort": port.machine.port(), "containerPort": port.container,
             "protocol": port.protocol.as_str(),
@@ -251,7 +247,7 @@ fn mappings(published: &[PublishedPort]) -> Value {
 }
 
 /// A result as we show it; what was asked for must be in it.
-fn lease(wish: &CniRequest<'_>, result: &Value, published: Vec<PublishedPort>) -> Result<Lease> {
+fn lease(wish: &CniRequest<'_>, result: &Value, published: Vec<Published>) -> Result<Lease> {
     let CniRequest { name, wanted, interface, .. } = wish;
     let network = format!("cni:{name}");
     let wrong = |reason: String| Error::InvalidNetwork { name: network.clone(), reason };

@@ -159,9 +159,9 @@ pub(super) fn partial_checksum(packet: &mut [u8]) -> Option<(usize, usize)> {
     Some((start, field))
 }
 
-/// Sends packets to containers: their links, and a buffer to make packets in.
+/// Where packets go to containers: their links, and room to make packets in.
 #[derive(Debug)]
-pub(super) struct PacketSender {
+pub(super) struct Outlet {
     links: HashMap<u64, Link>,
     places: HashMap<IpAddr, u64>,
     /// The link of whatever has no place.
@@ -171,10 +171,10 @@ pub(super) struct PacketSender {
     pub(super) mtu: usize,
 }
 
-impl PacketSender {
-    pub(super) fn new(mtu: usize) -> PacketSender {
+impl Outlet {
+    pub(super) fn new(mtu: usize) -> Outlet {
         let buffer = Link::buffer();
-        PacketSender { links: HashMap::new(), places: HashMap::new(), only: None, buffer, mtu }
+        Outlet { links: HashMap::new(), places: HashMap::new(), only: None, buffer, mtu }
     }
 
     /// Adds a link to a container with these addresses; without any, all packets go there.
@@ -315,16 +315,11 @@ impl PacketSender {
     }
 
     /// Says that what the container sent from `to` to `from` does not get there.
-    pub(super) fn unreachable(
-        &mut self,
-        from: SocketAddr,
-        to: SocketAddr,
-        undelivered: UndeliveredPacket,
-    ) {
+    pub(super) fn unreachable(&mut self, from: SocketAddr, to: SocketAddr, lost: Lost) {
         let mut ports = [0; 8];
         ports[..2].copy_from_slice(&to.port().to_be_bytes());
         ports[2..4].copy_from_slice(&from.port().to_be_bytes());
-        let next_header = match undelivered.segment {
+        let next_header = match lost.segment {
             Some(segment) => {
                 // The kernel believes this only of a segment that it did send.
                 ports[4..].copy_from_slice(&segment.sequence.0.to_be_bytes());
@@ -341,7 +336,7 @@ impl PacketSender {
                     payload_len: ports.len(),
                     hop_limit: HOPS,
                 };
-                let reason = undelivered.reason.v4();
+                let reason = lost.why.v4();
                 let repr = Icmpv4Repr::DstUnreachable { reason, header, data: &ports };
                 self.ip(from.ip(), to.ip(), IpProtocol::Icmp, repr.buffer_len(), |bytes| {
                     repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
@@ -355,7 +350,7 @@ impl PacketSender {
                     payload_len: ports.len(),
                     hop_limit: HOPS,
                 };
-                let reason = undelivered.reason.v6();
+                let reason = lost.why.v6();
                 let repr = Icmpv6Repr::DstUnreachable { reason, header, data: &ports };
                 self.ip(from.ip(), to.ip(), IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
                     let mut packet = Icmpv6Packet::new_unchecked(bytes);
@@ -367,17 +362,17 @@ impl PacketSender {
     }
 }
 
-/// A packet that could not be delivered, and why.
+/// What did not get there, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct UndeliveredPacket {
+pub(super) struct Lost {
     /// The segment; `None` if it was a datagram.
     pub(super) segment: Option<Segment>,
-    pub(super) reason: UnreachableReason,
+    pub(super) why: Why,
 }
 
 /// Why something does not get there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum UnreachableReason {
+pub(super) enum Why {
     /// No program listens.
     Port,
     /// There is no way, or no answer.
@@ -386,20 +381,20 @@ pub(super) enum UnreachableReason {
     Prohibited,
 }
 
-impl UnreachableReason {
+impl Why {
     fn v4(self) -> Icmpv4DstUnreachable {
         match self {
-            UnreachableReason::Port => Icmpv4DstUnreachable::PortUnreachable,
-            UnreachableReason::Host => Icmpv4DstUnreachable::HostUnreachable,
-            UnreachableReason::Prohibited => Icmpv4DstUnreachable::CommProhibited,
+            Why::Port => Icmpv4DstUnreachable::PortUnreachable,
+            Why::Host => Icmpv4DstUnreachable::HostUnreachable,
+            Why::Prohibited => Icmpv4DstUnreachable::CommProhibited,
         }
     }
 
     fn v6(self) -> Icmpv6DstUnreachable {
         match self {
-            UnreachableReason::Port => Icmpv6DstUnreachable::PortUnreachable,
-            UnreachableReason::Host => Icmpv6DstUnreachable::AddrUnreachable,
-            UnreachableReason::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
+            Why::Port => Icmpv6DstUnreachable::PortUnreachable,
+            Why::Host => Icmpv6DstUnreachable::AddrUnreachable,
+            Why::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
         }
     }
 }

@@ -22,8 +22,8 @@ use serde_json::Value;
 use crate::keys;
 use crate::lock::Lock;
 use crate::random::random;
-use crate::storage::{Bytestream, Stat, Storage, WriteCondition, whole};
-use protocol::{Child, KeepOutcome};
+use crate::storage::{Bytestream, Stat, Storage, When, whole};
+use protocol::{Child, Kept};
 
 /// Requests to the storage at once, for one request of a client.
 const AT_ONCE: usize = 16;
@@ -65,7 +65,7 @@ impl Entry {
 /// The manifest of a tag.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct TaggedManifest {
+pub(crate) struct Tagged {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) size: u64,
@@ -139,7 +139,7 @@ impl Content {
         if self.is_repository(name).await? {
             return Ok(());
         }
-        self.storage.put(&keys::name(name), Bytes::new(), WriteCondition::Always).await.map(drop)
+        self.storage.put(&keys::name(name), Bytes::new(), When::Always).await.map(drop)
     }
 
     /// Takes names of repositories away that have nothing any more; gives back how many.
@@ -153,7 +153,7 @@ impl Content {
             self.storage.delete(&key).await?;
             // A push may have seen the name meanwhile.
             match self.has_anything(&repository).await? {
-                true => drop(self.storage.put(&key, Bytes::new(), WriteCondition::Always).await?),
+                true => drop(self.storage.put(&key, Bytes::new(), When::Always).await?),
                 false => count += 1,
             }
         }
@@ -194,7 +194,7 @@ impl Content {
     }
 
     /// Makes a blob a repository has stay for a while.
-    pub(crate) async fn keep(&self, name: &str, digest: Digest) -> io::Result<KeepOutcome<Digest>> {
+    pub(crate) async fn keep(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
         protocol::keep(self, &Arc::from(name), &[digest]).await
     }
 
@@ -204,23 +204,19 @@ impl Content {
         name: &str,
         digest: Digest,
         from: &str,
-    ) -> io::Result<KeepOutcome<Digest>> {
+    ) -> io::Result<Kept<Digest>> {
         let to = keys::blob(digest);
         let supply = || self.storage.promote(from, &to);
         protocol::acquire(self, &Arc::from(name), digest, supply).await
     }
 
     /// Makes content of another repository part of this one.
-    pub(crate) async fn mount(
-        &self,
-        name: &str,
-        digest: Digest,
-    ) -> io::Result<KeepOutcome<Digest>> {
+    pub(crate) async fn mount(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
         let gone = || std::future::ready(Err(io::Error::from(io::ErrorKind::NotFound)));
         match protocol::acquire(self, &Arc::from(name), digest, gone).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.storage.delete(&keys::link(name, digest)).await?;
-                Ok(KeepOutcome::Missing(digest))
+                Ok(Kept::Missing(digest))
             }
             other => other,
         }
@@ -229,11 +225,10 @@ impl Content {
     /// Puts small content into a repository.
     pub(crate) async fn insert(&self, name: &str, digest: Digest, bytes: &Bytes) -> io::Result<()> {
         let key = keys::blob(digest);
-        let supply = || async {
-            self.storage.put(&key, bytes.clone(), WriteCondition::Always).await.map(drop)
-        };
+        let supply =
+            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
         match protocol::acquire(self, &Arc::from(name), digest, supply).await? {
-            KeepOutcome::Yes => Ok(()),
+            Kept::Yes => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -250,18 +245,17 @@ impl Content {
         entry: &Entry,
         children: &[Child<Digest>],
         bytes: &Bytes,
-    ) -> io::Result<KeepOutcome<Digest>> {
+    ) -> io::Result<Kept<Digest>> {
         let digest = entry.descriptor.digest;
         let key = keys::blob(digest);
-        let supply = || async {
-            self.storage.put(&key, bytes.clone(), WriteCondition::Always).await.map(drop)
-        };
+        let supply =
+            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
         let world = world::Admission { content: self, entry };
         let kept = protocol::admit(&world, &Arc::from(name), digest, children, supply).await?;
-        if kept == KeepOutcome::Yes {
+        if kept == Kept::Yes {
             if let Some(subject) = entry.subject {
                 let key = format!("{}{}", keys::referrers(name, subject), keys::part(digest));
-                self.storage.put(&key, json(&entry.descriptor)?, WriteCondition::Always).await?;
+                self.storage.put(&key, json(&entry.descriptor)?, When::Always).await?;
             }
             self.declare(name).await?;
         }
@@ -269,7 +263,7 @@ impl Content {
     }
 
     /// The manifest of a tag.
-    pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<TaggedManifest>> {
+    pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<Tagged>> {
         self.document(&keys::tag(name, tag)).await
     }
 
@@ -281,13 +275,13 @@ impl Content {
         descriptor: &Descriptor,
         immutable: bool,
     ) -> io::Result<bool> {
-        let tagged = TaggedManifest {
+        let tagged = Tagged {
             digest: descriptor.digest,
             media_type: descriptor.media_type.to_string(),
             size: descriptor.size,
         };
         let key = keys::tag(name, tag);
-        let when = if immutable { WriteCondition::Absent } else { WriteCondition::Always };
+        let when = if immutable { When::Absent } else { When::Always };
         if self.storage.put(&key, json(&tagged)?, when).await? {
             return Ok(true);
         }
@@ -395,10 +389,7 @@ mod tests {
             let push = async |at: usize, tag: &str, immutable| {
                 let (bytes, descriptor) = (&bytes[at], &descriptors[at]);
                 let entry = Entry::of(&descriptor.media_type, descriptor.digest, bytes);
-                assert_eq!(
-                    content.put_manifest("a", &entry, &[], bytes).await.unwrap(),
-                    KeepOutcome::Yes
-                );
+                assert_eq!(content.put_manifest("a", &entry, &[], bytes).await.unwrap(), Kept::Yes);
                 content.set_tag("a", tag, descriptor, immutable).await.unwrap()
             };
             // At once: one of the two, whole, and both succeed.

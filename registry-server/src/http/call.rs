@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Method, Version};
 
-use crate::access::Requester;
+use crate::access::Who;
 
 /// Bytes of a refused request that are read away.
 const DRAINED: usize = 8 << 20;
@@ -27,7 +27,7 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
     pub(crate) client: SocketAddr,
-    pub(crate) requester: Requester,
+    pub(crate) who: Who,
 }
 
 impl Call {

@@ -36,11 +36,11 @@ impl Origins {
     ///
     /// # Errors
     /// Of the upstream.
-    pub(super) async fn open(&mut self, from: u64) -> Result<Body, OpenError> {
+    pub(super) async fn open(&mut self, from: u64) -> Result<Body, Opening> {
         let part = match (from, self.size) {
             (0, _) => None,
             (from, Some(size)) => Some(from..size),
-            (_, None) => return Err(OpenError::Nobody),
+            (_, None) => return Err(Opening::Nobody),
         };
         while let Some(peer) = self.left.pop_front() {
             match peer.repo.blob(self.digest, self.size, part.clone()).await {
@@ -53,8 +53,8 @@ impl Origins {
                 }
             }
         }
-        let Some(upstream) = self.upstream.take() else { return Err(OpenError::Nobody) };
-        upstream.blob(self.digest, self.size, part).await.map_err(OpenError::Upstream)
+        let Some(upstream) = self.upstream.take() else { return Err(Opening::Nobody) };
+        upstream.blob(self.digest, self.size, part).await.map_err(Opening::Upstream)
     }
 
     /// Whether a server beside this one gives it.
@@ -71,8 +71,8 @@ impl Origins {
             self.blame(&[last]);
         }
         self.open(from).await.map_err(|opening| match opening {
-            OpenError::Nobody => fault,
-            OpenError::Upstream(error) => io::Error::other(error),
+            Opening::Nobody => fault,
+            Opening::Upstream(error) => io::Error::other(error),
         })
     }
 
@@ -89,7 +89,7 @@ impl Origins {
 }
 
 /// Why a blob cannot be opened.
-pub(super) enum OpenError {
+pub(super) enum Opening {
     /// There is nobody left to ask.
     Nobody,
     /// The upstream says so.

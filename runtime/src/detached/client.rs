@@ -11,11 +11,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
 use super::wire::{self, FrameKind, Frames, Request};
-use super::{AttachOptions, AttachOutcome, State, Status, record, state};
-use crate::descriptors::LentDescriptors;
+use super::{AttachOptions, Attached, State, Status, record, state};
 use crate::stage::{Answer, Answers};
-use crate::streams::{Carrier, ProgramPipes, is_readable, write_all};
-use crate::terminal::{DetachKeys, KeyInput, Raw, Signals, size};
+use crate::streams::{Carrier, Theirs, is_readable, write_all};
+use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
 use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
 
 /// How long to wait between two looks where nothing tells of a change.
@@ -43,9 +42,6 @@ pub(super) fn connect(dir: &Path) -> Result<UnixStream> {
 fn lost<T>(_: T) -> Error {
     Error::Lost { process: "monitor" }
 }
-
-/// How long the end of a container takes after that of what runs in it.
-const END: Duration = Duration::from_secs(5);
 
 /// What is ready of the things a client waits for.
 struct Ready {
@@ -83,7 +79,7 @@ pub(super) fn attach(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
+) -> Result<Attached> {
     let mut options = options.clone();
     loop {
         let monitor = state(dir)?.monitor;
@@ -94,7 +90,7 @@ pub(super) fn attach(
                 options.replay = false;
             }
             // It ended before anybody else could say so.
-            Err(Error::Lost { .. }) => return ended(dir).map(AttachOutcome::Exited),
+            Err(Error::Lost { .. }) => return ended(dir).map(Attached::Exited),
             other => return other,
         }
     }
@@ -120,7 +116,7 @@ fn attach_once(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
+) -> Result<Attached> {
     let terminal = state(dir)?.terminal;
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
@@ -144,12 +140,12 @@ fn attach_once(
             client.pass_signals(&signals);
         }
         if ready.input && client.pass_input() {
-            return Ok(AttachOutcome::Detached);
+            return Ok(Attached::Detached);
         }
         if ready.line
             && let Some(status) = client.pass_output()?
         {
-            return Ok(AttachOutcome::Exited(status));
+            return Ok(Attached::Exited(status));
         }
     }
 }
@@ -207,8 +203,8 @@ impl Attachment<'_> {
             return false;
         }
         let (bytes, detach) = match self.keys.press(&buffer[..count]) {
-            KeyInput::Detach(bytes) => (bytes, true),
-            KeyInput::Keys(bytes) => (bytes, false),
+            Pressed::Detach(bytes) => (bytes, true),
+            Pressed::Keys(bytes) => (bytes, false),
         };
         if !bytes.is_empty() {
             self.send(FrameKind::Input, &bytes);
@@ -245,8 +241,7 @@ pub(super) fn exec(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
-    let first = state(dir)?.pid;
+) -> Result<Attached> {
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
     let opened = pipes(exec, streams).map_err(Error::system("opening", "the standard streams"))?;
@@ -254,50 +249,27 @@ pub(super) fn exec(
         Some((theirs, carrier)) => (Vec::from(theirs), carrier),
         None => Default::default(),
     };
-    let lent = LentDescriptors::new(&exec.descriptors)?;
-    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).chain(lent.as_fds()).collect();
+    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
     let mut request = serde_json::to_vec(&Request::Exec(Box::new(exec.clone()))).map_err(lost)?;
     request.push(b'\n');
     sys::send_fds(&socket, &request, &fds).map_err(lost)?;
-    drop((theirs, lent));
+    drop(theirs);
     let mut answers = Answers::new(socket);
     let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
     match answer {
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::Exited(status) => return Ok(AttachOutcome::Exited(status)),
-        Answer::Started(_) if exec.detach => return Ok(AttachOutcome::Detached),
+        Answer::Exited(status) => return Ok(Attached::Exited(status)),
+        Answer::Started(_) if exec.detach => return Ok(Attached::Detached),
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
-    let ended = carrier
+    carrier
         .carry(task, || converse(&mut answers, terminal.as_ref(), &options, streams, task))
-        .map_err(Error::system("making", "a pipe"))?;
-    match ended {
-        // With the container ends what runs in it.
-        Err(Error::Lost { .. }) if has_ended(dir, first, task) => {
-            Ok(AttachOutcome::Exited(ExitStatus::Signal(libc::SIGKILL)))
-        }
-        ended => ended,
-    }
-}
-
-/// Whether the container with this first process has ended, or is just ending.
-fn has_ended(dir: &Path, first: u32, task: &Task) -> bool {
-    let until = Instant::now() + END;
-    loop {
-        match state(dir) {
-            Ok(now) if now.status == Status::Running && now.pid == first => {}
-            _ => return true,
-        }
-        if Instant::now() > until || task.check().is_err() {
-            return false;
-        }
-        std::thread::sleep(STEP);
-    }
+        .map_err(Error::system("making", "a pipe"))?
 }
 
 /// Pipes for a program that has no terminal.
-fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(ProgramPipes, Carrier)>> {
+fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(Theirs, Carrier)>> {
     match (exec.terminal, exec.detach) {
         (Some(_), _) => Ok(None),
         (None, true) => Carrier::null().map(Some),
@@ -317,7 +289,7 @@ pub(crate) fn converse(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
+) -> Result<Attached> {
     let signals = Signals::watch(options.forward_signals, terminal.is_some()).map_err(lost)?;
     let _raw = (terminal.is_some() && options.input).then(|| Raw::enter(streams[0]));
     let mut keys = DetachKeys::new(&options.detach_keys);
@@ -340,11 +312,11 @@ pub(crate) fn converse(
         if let (true, Some(terminal)) = (ready.input, terminal) {
             match take(streams[0], &mut keys) {
                 None => input = false,
-                Some(KeyInput::Detach(bytes)) => {
+                Some(Pressed::Detach(bytes)) => {
                     let _ = write_all(terminal.as_fd(), &bytes);
-                    return Ok(AttachOutcome::Detached);
+                    return Ok(Attached::Detached);
                 }
-                Some(KeyInput::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
+                Some(Pressed::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
             }
         }
         if ready.line {
@@ -353,7 +325,7 @@ pub(crate) fn converse(
                 reading = is_readable(terminal.as_fd()) && show(terminal, streams[1]);
             }
             return match answer {
-                Some((Answer::Exited(status), _)) => Ok(AttachOutcome::Exited(status)),
+                Some((Answer::Exited(status), _)) => Ok(Attached::Exited(status)),
                 _ => Err(Error::Lost { process: "exec stage" }),
             };
         }
@@ -383,12 +355,12 @@ fn show(terminal: &OwnedFd, to: BorrowedFd<'_>) -> bool {
 }
 
 /// Reads what the user types; nothing at the end of input.
-fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<KeyInput> {
+fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<Pressed> {
     let mut buffer = [0; 4096];
     match rustix::io::read(from, &mut buffer) {
         Ok(0) => None,
         Ok(count) => Some(keys.press(&buffer[..count])),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(KeyInput::Keys(Vec::new())),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(Pressed::Keys(Vec::new())),
         Err(_) => None,
     }
 }

@@ -81,7 +81,7 @@ pub fn health(dir: &Path) -> Option<Health> {
 }
 
 /// A check that runs.
-pub(super) struct RunningCheck {
+pub(super) struct Started {
     answers: Answers,
     output: Option<OwnedFd>,
     text: Vec<u8>,
@@ -91,9 +91,9 @@ pub(super) struct RunningCheck {
     exceeded: bool,
 }
 
-impl RunningCheck {
-    pub(super) fn new(line: UnixStream, output: OwnedFd) -> RunningCheck {
-        RunningCheck {
+impl Started {
+    pub(super) fn new(line: UnixStream, output: OwnedFd) -> Started {
+        Started {
             answers: Answers::new(line),
             output: Some(output),
             text: Vec::new(),
@@ -136,7 +136,7 @@ pub(super) struct Checks {
     /// Until when failures do not count.
     begins_until: Instant,
     next: Instant,
-    running: Option<RunningCheck>,
+    running: Option<Started>,
 }
 
 impl Checks {
@@ -196,7 +196,7 @@ impl Checks {
     }
 
     /// A check was started; where it could not be, it has failed.
-    pub(super) fn started(&mut self, started: io::Result<RunningCheck>, now: Instant) {
+    pub(super) fn started(&mut self, started: io::Result<Started>, now: Instant) {
         match started {
             Ok(mut started) => {
                 let output = started.output.as_ref();

@@ -1,6 +1,5 @@
 //! The stage that brings one more program into a running container.
 
-use std::convert::Infallible;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -9,10 +8,10 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 
-use crate::init::{self, Program, RunningContainer, ended, wait_ready};
+use crate::init::{self, Never, Program, Running, ended, wait_ready};
 use crate::spec::{environment, users};
 use crate::stage::{
-    self, Answer, ErrorContext, Failure, Reason, Role, StageInput, StartReport, Step,
+    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
 };
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
@@ -43,7 +42,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
         }
     }
     let config = &given.config;
-    let Role::Join { cgroups, .. } = &config.role else {
+    let Role::Join { exec, cgroups } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for joining"));
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -52,14 +51,12 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
     init::give_streams(&config.spec, &stdio);
     sys::setns(container.as_fd(), init::listed_namespaces(&config.spec))
         .doing("joining", "the container")?;
-    let (ours, mut theirs) = UnixStream::pair().doing("making", "a socket")?;
+    let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
     // SAFETY: a stage has one thread.
     match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
         Side::Child => {
             drop(ours);
-            let made = given.passed.make_way(&mut theirs);
-            let became = made.and_then(|()| become_program(given, stdio, proc.as_fd(), &theirs));
-            let failure = match became {
+            let failure = match become_program(config, exec, given, stdio, proc.as_fd(), &theirs) {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -67,8 +64,8 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
             sys::exit(125)
         }
         Side::Parent { pid, pidfd } => {
-            drop((theirs, stdio, std::mem::take(&mut given.passed)));
-            let running = RunningContainer::joined(pid, pidfd);
+            drop((theirs, stdio));
+            let running = Running::joined(pid, pidfd);
             let terminal = match wait_ready(&ours) {
                 Ok(mut fds) => fds.pop(),
                 Err(failure) => {
@@ -78,7 +75,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
                     return Err(if lost { init::lost(status) } else { failure });
                 }
             };
-            let started = Answer::Started(StartReport { pid, cgroups: Vec::new() });
+            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
             let _ = stage::answer(client, &started, terminal.as_ref().map(AsFd::as_fd));
             drop(terminal);
             init::follow(&running, client, false);
@@ -89,15 +86,13 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
 }
 
 fn become_program(
+    config: &StageConfig,
+    exec: &Exec,
     given: &StageInput,
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
-) -> Step<Infallible> {
-    let config = &given.config;
-    let Role::Join { exec, .. } = &config.role else {
-        return Err(Failure::invalid("configuration", "it is not for joining"));
-    };
+) -> Step<Never> {
     init::die_with_parent()?;
     rustix::process::setsid().doing("starting", "a session")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -118,7 +113,6 @@ fn become_program(
         waits: None,
         bound: true,
         preserve_fds: 0,
-        passed: &given.passed,
         process: &process,
         filter: (filter, config.filter_flags),
         init: false,

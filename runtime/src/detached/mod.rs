@@ -30,8 +30,7 @@ pub use monitor::RESTART_MARK;
 use monitor_log::MonitorLog;
 pub(crate) use setup::monitor;
 
-use crate::descriptors::LentDescriptors;
-use crate::stage::{self, Answer, Answers, MonitorOptions, Role};
+use crate::stage::{self, Answer, Answers, Care, Role};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
@@ -129,9 +128,9 @@ pub struct AttachOptions {
     pub replay: bool,
 }
 
-/// How an attachment ended.
+/// The end of an attachment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum AttachOutcome {
+pub enum Attached {
     /// The program ended.
     Exited(ExitStatus),
     /// The user pressed the detach keys; the program runs on.
@@ -150,7 +149,7 @@ pub fn launch(
     dir: &Path,
     bundle: Bundle,
     streams: Streams,
-    watch: MonitorOptions,
+    watch: Care,
     options: &StartOptions,
 ) -> Result<State> {
     let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
@@ -161,12 +160,9 @@ pub fn launch(
     let role = Role::Monitor { interactive, held, watch: Box::new(watch) };
     let (config, filter) =
         crate::container::configure(bundle.spec, options, streams.terminal, role)?;
-    let lent = LentDescriptors::new(&options.descriptors)?;
-    let mut fds = vec![bundle.rootfs.as_fd(), directory.as_fd()];
-    fds.extend(lent.as_fds());
+    let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
     let log = MonitorLog::create(dir).map_err(Error::system("creating", "monitor.log"))?;
     let mut stage = stage::spawn(&config, &filter, &fds, log.writer())?;
-    drop(lent);
     // The monitor has forked itself away from this process.
     let _ = stage.process.wait();
     let answer = Answers::new(stage.line).next();
@@ -186,7 +182,7 @@ pub fn launch(
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Cancelled`].
-pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
+pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<Attached> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::attach(dir, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -200,7 +196,7 @@ pub fn attach_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
+) -> Result<Attached> {
     client::attach(dir, options, streams, task)
 }
 
@@ -208,12 +204,7 @@ pub fn attach_streams(
 ///
 /// # Errors
 /// As [`crate::Container::start`], [`Error::NotRunning`], [`Error::NoContainer`].
-pub fn exec(
-    dir: &Path,
-    exec: &Exec,
-    options: &AttachOptions,
-    task: &Task,
-) -> Result<AttachOutcome> {
+pub fn exec(dir: &Path, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::exec(dir, exec, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -228,7 +219,7 @@ pub fn exec_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<AttachOutcome> {
+) -> Result<Attached> {
     client::exec(dir, exec, options, streams, task)
 }
 

@@ -165,11 +165,11 @@ fn go_modules(version: &str, modules: &str) -> Vec<Package> {
 
 #[derive(Deserialize)]
 struct Audit {
-    packages: Vec<AuditablePackage>,
+    packages: Vec<Audited>,
 }
 
 #[derive(Deserialize)]
-struct AuditablePackage {
+struct Audited {
     name: String,
     version: String,
     #[serde(default)]

@@ -44,11 +44,11 @@ pub(crate) fn node_package(bytes: &[u8]) -> Option<Package> {
 #[derive(Deserialize)]
 struct CargoLock {
     #[serde(default)]
-    package: Vec<LockedPackage>,
+    package: Vec<Locked>,
 }
 
 #[derive(Deserialize)]
-struct LockedPackage {
+struct Locked {
     name: String,
     version: String,
 }

@@ -202,8 +202,7 @@ fn identity(raw: RawIdentity) -> Result<SignedIdentity, String> {
             SignedIdentity::ExactReference(name)
         }
         RawIdentity::ExactRepository { docker_repository } => {
-            // A tag says nothing here, as in containers' own libraries.
-            SignedIdentity::ExactRepository(name(&docker_repository)?.repository)
+            SignedIdentity::ExactRepository(bare(name(&docker_repository)?)?)
         }
         RawIdentity::RemapIdentity { prefix, signed_prefix } => {
             for prefix in [&prefix, &signed_prefix] {
@@ -212,6 +211,13 @@ fn identity(raw: RawIdentity) -> Result<SignedIdentity, String> {
             SignedIdentity::Remap { prefix, signed_prefix }
         }
     })
+}
+
+fn bare(name: Reference) -> Result<Repository, String> {
+    match (&name.tag, &name.digest) {
+        (None, None) => Ok(name.repository),
+        _ => Err(format!("{name} has a tag or digest, a repository is wanted")),
+    }
 }
 
 /// A registry, or a registry and the start of a repository on whole parts.
@@ -270,10 +276,6 @@ mod tests {
             ),
             (
                 r#"{"type":"exactRepository","dockerRepository":"r.example/a"}"#,
-                SignedIdentity::ExactRepository(name.repository.clone()),
-            ),
-            (
-                r#"{"type":"exactRepository","dockerRepository":"r.example/a:1"}"#,
                 SignedIdentity::ExactRepository(name.repository),
             ),
             (
@@ -384,6 +386,12 @@ mod tests {
                     r#""keyPath":"/k","signedIdentity":{"type":"exactReference","dockerReference":"r.example/a"}"#,
                 ),
                 "neither tag nor digest",
+            ),
+            (
+                signed(
+                    r#""keyPath":"/k","signedIdentity":{"type":"exactRepository","dockerRepository":"r.example/a:1"}"#,
+                ),
+                "a repository is wanted",
             ),
             (
                 signed(

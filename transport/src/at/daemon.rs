@@ -31,8 +31,7 @@ use super::daemon_tls::DaemonTls;
 use super::files;
 use crate::bridge::blocking;
 use crate::{
-    Blob, Capabilities, Error, ImageSelector, Location, Origin, Plan, Result, Sink, Source,
-    Unverified,
+    Blob, Capabilities, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified,
 };
 
 /// How long a daemon may take to answer, and between two pieces of its answer.
@@ -65,17 +64,17 @@ pub(crate) struct Daemon {
     scratch: PathBuf,
 }
 
-/// A request that the daemon refused or failed.
+/// A request that the daemon did not do.
 #[derive(Debug, thiserror::Error)]
 #[error("{action}: the Docker daemon at {host} {reason}")]
-pub(crate) struct DaemonError {
+pub(crate) struct Failed {
     action: String,
     host: String,
     reason: String,
     kind: task::Kind,
 }
 
-impl task::Fault for DaemonError {
+impl task::Fault for Failed {
     fn kind(&self) -> task::Kind {
         self.kind
     }
@@ -98,12 +97,12 @@ impl Daemon {
         Ok(Daemon { host: parsed, secure, shown: host.to_owned(), scratch: scratch.to_owned() })
     }
 
-    fn failed(&self, action: &str, kind: task::Kind, reason: impl Into<String>) -> DaemonError {
+    fn failed(&self, action: &str, kind: task::Kind, reason: impl Into<String>) -> Failed {
         let (action, host) = (action.to_owned(), self.shown.clone());
-        DaemonError { action, host, reason: reason.into(), kind }
+        Failed { action, host, reason: reason.into(), kind }
     }
 
-    fn lost(&self, action: &str, error: &dyn std::error::Error) -> DaemonError {
+    fn lost(&self, action: &str, error: &dyn std::error::Error) -> Failed {
         self.failed(action, task::Kind::Unavailable, format!("cannot be reached: {error}"))
     }
 
@@ -322,10 +321,10 @@ fn printable(text: &str) -> String {
 
 fn message(said: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct DaemonMessage {
+    struct Said {
         message: String,
     }
-    serde_json::from_slice::<DaemonMessage>(said).ok().map(|said| printable(&said.message))
+    serde_json::from_slice::<Said>(said).ok().map(|said| printable(&said.message))
 }
 
 fn failure(line: &[u8]) -> Option<String> {
@@ -353,9 +352,8 @@ impl DaemonSource {
         let fetch = || async {
             let file = self.daemon.save(&self.name).await?;
             let shown = PathBuf::from(format!("docker-daemon:{}", self.name));
-            let source = blocking(move || {
-                ArchiveSource::over(file, &shown, Form::Docker, &ImageSelector::Only)
-            });
+            let source =
+                blocking(move || ArchiveSource::over(file, &shown, Form::Docker, &Named::Only));
             Ok::<_, Cause>(source.await?)
         };
         self.fetched.get_or_try_init(fetch).await
@@ -404,7 +402,7 @@ impl DaemonSink {
         }
         let name = reference.or_latest().to_string();
         let archive = Archive::create(&daemon.scratch.join("docker-daemon.tar"), Form::Docker)?;
-        let image = archive.image(ImageSelector::Name(name.clone()));
+        let image = archive.image(Named::Name(name.clone()));
         Ok(DaemonSink { daemon, name, archive, image })
     }
 }

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::archive::blob_name;
 use super::named;
 use super::tar::TarIndex;
-use crate::{Error, ImageSelector, Result};
+use crate::{Error, Named, Result};
 
 /// Where the content of an image is that lies under names of its own.
 #[derive(Debug, Default)]
@@ -61,19 +61,15 @@ pub(crate) fn names(tar: &TarIndex, place: &str) -> Result<Vec<String>> {
 }
 
 /// The name of the selected image: its whole name if it has one, because a policy may refer to it.
-pub(crate) fn named_as(
-    tar: &TarIndex,
-    named: &ImageSelector,
-    place: &str,
-) -> Result<ImageSelector> {
+pub(crate) fn named_as(tar: &TarIndex, named: &Named, place: &str) -> Result<Named> {
     let whole = |name: &str| match name.parse::<Reference>() {
-        Ok(name) => ImageSelector::Name(name.or_latest().to_string()),
-        Err(_) => ImageSelector::Name(name.to_owned()),
+        Ok(name) => Named::Name(name.or_latest().to_string()),
+        Err(_) => Named::Name(name.to_owned()),
     };
     Ok(match named {
-        ImageSelector::Digest(_) => named.clone(),
-        ImageSelector::Name(name) => whole(name),
-        ImageSelector::Only | ImageSelector::Position(_) => {
+        Named::Digest(_) => named.clone(),
+        Named::Name(name) => whole(name),
+        Named::Only | Named::Position(_) => {
             let items = items(tar, place)?;
             let tag = pick(&items, named, place)?.tags().first();
             tag.map_or_else(|| named.clone(), |tag| whole(tag))
@@ -84,11 +80,11 @@ pub(crate) fn named_as(
 /// Finds an image; `entries` are those of the layout that newer archives are too.
 pub(crate) fn choose(
     tar: &TarIndex,
-    named: &ImageSelector,
+    named: &Named,
     entries: &[Descriptor],
     place: &str,
 ) -> Result<(Descriptor, Content)> {
-    if let ImageSelector::Digest(digest) = named
+    if let Named::Digest(digest) = named
         && let Some(entry) = entries.iter().find(|entry| entry.digest == *digest)
     {
         return Ok((named::unnamed(entry.clone()), Content::default()));
@@ -105,11 +101,11 @@ pub(crate) fn choose(
     assemble(tar, item, config, place)
 }
 
-fn pick<'a>(items: &'a [Item], named: &ImageSelector, place: &str) -> Result<&'a Item> {
+fn pick<'a>(items: &'a [Item], named: &Named, place: &str) -> Result<&'a Item> {
     let known = || items.iter().flat_map(|item| item.tags().iter().cloned()).take(10).collect();
     let none = |name: String| Error::NoImage { name, place: place.to_owned(), known: known() };
     match named {
-        ImageSelector::Only => match items {
+        Named::Only => match items {
             [only] => Ok(only),
             [] => Err(none("the only image".to_owned())),
             _ => {
@@ -121,12 +117,12 @@ fn pick<'a>(items: &'a [Item], named: &ImageSelector, place: &str) -> Result<&'a
                 Err(Error::Malformed { place: place.to_owned(), reason })
             }
         },
-        ImageSelector::Position(at) => items.get(*at).ok_or_else(|| none(format!("image @{at}"))),
-        ImageSelector::Digest(digest) => {
+        Named::Position(at) => items.get(*at).ok_or_else(|| none(format!("image @{at}"))),
+        Named::Digest(digest) => {
             let hex = digest.hex();
             items.iter().find(|i| i.config.contains(&hex)).ok_or_else(|| none(digest.to_string()))
         }
-        ImageSelector::Name(name) => {
+        Named::Name(name) => {
             let wanted = name.parse::<Reference>()?.or_latest();
             let is = |tag: &String| {
                 tag.parse::<Reference>().is_ok_and(|reference| reference.or_latest() == wanted)

@@ -1,14 +1,10 @@
 //! Choosing an image from the `index.json` of a layout or archive.
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 
-use bytes::Bytes;
-use image::{Descriptor, Digest, MediaType, Node};
+use image::{Descriptor, MediaType};
 
-use crate::{Error, ImageSelector, Result};
-
-/// How many indexes are looked through for a digest that is not listed itself.
-const INDEXES: usize = 1000;
+use crate::{Error, Named, Result};
 
 /// Names a manifest in `index.json` (image-spec, annotations.md).
 pub(crate) const REF_NAME: &str = "org.opencontainers.image.ref.name";
@@ -17,21 +13,15 @@ pub(crate) const FULL_NAME: &str = "io.containerd.image.name";
 
 /// The name of the selected entry: an entry that is selected without a name may have one, and a
 /// policy may refer to it.
-pub(crate) fn named_as(entry: &Descriptor, named: &ImageSelector) -> ImageSelector {
+pub(crate) fn named_as(entry: &Descriptor, named: &Named) -> Named {
     match (named, entry.annotations.get(REF_NAME)) {
-        (ImageSelector::Only | ImageSelector::Position(_), Some(name)) => {
-            ImageSelector::Name(name.clone())
-        }
+        (Named::Only | Named::Position(_), Some(name)) => Named::Name(name.clone()),
         _ => named.clone(),
     }
 }
 
 /// The selected entry, as it is listed: with its names there.
-pub(crate) fn pick(
-    entries: &[Descriptor],
-    named: &ImageSelector,
-    place: &str,
-) -> Result<Descriptor> {
+pub(crate) fn pick(entries: &[Descriptor], named: &Named, place: &str) -> Result<Descriptor> {
     let known = || {
         let names = entries.iter().filter_map(|entry| entry.annotations.get(REF_NAME));
         names.take(10).cloned().collect::<Vec<_>>()
@@ -58,21 +48,21 @@ pub(crate) fn pick(
         }
     };
     let chosen = match named {
-        ImageSelector::Only => {
+        Named::Only => {
             // What refers to an image is listed beside it and is not meant.
             let images = entries.iter().filter(|entry| entry.artifact_type.is_none());
             let images: Vec<_> = images.filter(|entry| !is_fallback_tag(entry)).collect();
             let all = if images.is_empty() { entries.iter().collect() } else { images };
             unique(all, "the only image".to_owned())?
         }
-        ImageSelector::Position(position) => {
+        Named::Position(position) => {
             entries.get(*position).cloned().ok_or_else(|| none(format!("image @{position}")))?
         }
-        ImageSelector::Digest(digest) => {
+        Named::Digest(digest) => {
             let found = entries.iter().find(|entry| entry.digest == *digest);
             found.cloned().ok_or_else(|| none(digest.to_string()))?
         }
-        ImageSelector::Name(name) => {
+        Named::Name(name) => {
             let by = |key: &str| {
                 let has = |entry: &&Descriptor| entry.annotations.get(key) == Some(name);
                 entries.iter().filter(has).collect::<Vec<_>>()
@@ -84,56 +74,10 @@ pub(crate) fn pick(
     Ok(chosen)
 }
 
-/// As [`pick`]; a digest may also be that of an image or index inside a listed index. `read` gives the
-/// document of a descriptor, or `None` if it is missing or broken.
-pub(crate) fn pick_or_below(
-    entries: &[Descriptor],
-    named: &ImageSelector,
-    place: &str,
-    read: &dyn Fn(&Descriptor) -> Option<Bytes>,
-) -> Result<Descriptor> {
-    match named {
-        ImageSelector::Digest(digest) if entries.iter().all(|entry| entry.digest != *digest) => {
-            below(entries, *digest, read).map_or_else(|| pick(entries, named, place), Ok)
-        }
-        _ => pick(entries, named, place),
-    }
-}
-
-/// The entry of a digest in the indexes that are listed, nearest first.
-fn below(
-    entries: &[Descriptor],
-    digest: Digest,
-    read: &dyn Fn(&Descriptor) -> Option<Bytes>,
-) -> Option<Descriptor> {
-    let is_index = |entry: &&Descriptor| entry.media_type.is_index();
-    let mut todo: VecDeque<Descriptor> = entries.iter().filter(is_index).cloned().collect();
-    let mut seen = BTreeSet::new();
-    while let Some(next) = todo.pop_front() {
-        if !seen.insert(next.digest) || seen.len() > INDEXES {
-            continue;
-        }
-        let Some(Ok(Node::Index(index))) = read(&next).map(|bytes| Node::read(next, bytes)) else {
-            continue;
-        };
-        if let Some(found) = index.manifests.iter().find(|child| child.digest == digest) {
-            return Some(found.clone());
-        }
-        todo.extend(index.manifests.iter().filter(is_index).cloned());
-    }
-    None
-}
-
 /// `sha256-<hex>` names the referrers of a digest if there is no other list of them.
 fn is_fallback_tag(entry: &Descriptor) -> bool {
     let name = entry.annotations.get(REF_NAME);
     name.is_some_and(|name| name.starts_with("sha256-") && name.len() >= 71)
-}
-
-/// The descriptor of an image that was an entry of an index, as that of one that was not: the same
-/// image is listed in the same way wherever it comes from.
-pub(crate) fn placeless(entry: Descriptor) -> Descriptor {
-    Descriptor { platform: None, ..entry }
 }
 
 /// The descriptor without the names that only hold where it was found.

@@ -49,11 +49,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
+mod attached;
 mod delete;
 mod directories;
 mod ends;
 mod list;
-mod referrers;
 mod run;
 mod shard;
 mod state;
@@ -176,8 +176,6 @@ pub enum Outcome {
     WouldDelete,
     /// It could not be brought to the source's state.
     Failed,
-    /// The run was stopped before it was done.
-    Cancelled,
 }
 
 impl Outcome {
@@ -190,7 +188,6 @@ impl Outcome {
             Outcome::WouldCopy => "would copy",
             Outcome::WouldDelete => "would delete",
             Outcome::Failed => "failed",
-            Outcome::Cancelled => "cancelled",
         }
     }
 }
@@ -234,7 +231,6 @@ impl Report {
             Outcome::Deleted,
             Outcome::WouldDelete,
             Outcome::Failed,
-            Outcome::Cancelled,
         ];
         let counts = all.map(|outcome| (self.count(outcome), outcome.as_str()));
         let told: Vec<String> = counts

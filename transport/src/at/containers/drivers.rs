@@ -44,8 +44,8 @@ pub(super) struct Trees {
     pub(super) driver: Driver,
 }
 
-/// Facts of a layer that reading its archive gave.
-pub(super) struct LayerSummary {
+/// What came of a layer's archive.
+pub(super) struct Taken {
     /// The digest and the length of the uncompressed archive.
     pub(super) diff: (Digest, u64),
     /// Directories that the layer does not describe.
@@ -136,7 +136,7 @@ impl Trees {
 
     /// Takes the archive of a layer into a directory. For vfs it stays packed: what is below it
     /// is known only later.
-    pub(super) fn take(&self, archive: &mut impl io::Read, here: &Path) -> Result<LayerSummary> {
+    pub(super) fn take(&self, archive: &mut impl io::Read, here: &Path) -> Result<Taken> {
         match self.driver {
             Driver::Overlay => {
                 let diff = here.join(DIFF);
@@ -148,14 +148,14 @@ impl Trees {
                     Root::open(&diff).and_then(|root| layers::apply(archive, &root, &options));
                 let applied = applied.map_err(|error| self.unpack(error))?;
                 let diff = (applied.diff_id, applied.uncompressed);
-                Ok(LayerSummary { diff, implied: applied.implied })
+                Ok(Taken { diff, implied: applied.implied })
             }
             Driver::Vfs => {
                 let path = here.join(ARCHIVE);
                 let file = File::create(&path).map_err(Error::file("creating", &path))?;
-                let mut kept = ArchiveSpool { file, digester: Digester::default() };
+                let mut kept = Digested { file, digester: Digester::default() };
                 let length = io::copy(archive, &mut kept).map_err(Error::file("writing", &path))?;
-                Ok(LayerSummary { diff: (kept.digester.finish(), length), implied: Vec::new() })
+                Ok(Taken { diff: (kept.digester.finish(), length), implied: Vec::new() })
             }
         }
     }
@@ -267,12 +267,12 @@ impl Trees {
 }
 
 /// An archive that is kept and digested as it passes.
-struct ArchiveSpool {
+struct Digested {
     file: File,
     digester: Digester,
 }
 
-impl io::Write for ArchiveSpool {
+impl io::Write for Digested {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.digester.update(&bytes[..n]);
