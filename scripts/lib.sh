@@ -2,7 +2,8 @@
 
 if [ -t 1 ]; then bold=$'\e[1m' cyan=$'\e[36m' reset=$'\e[0m'; else bold='' cyan='' reset=''; fi
 
-step() { printf '\n%s==>%s %s%s%s\n' "$cyan" "$reset" "$bold" "$*" "$reset"; }
+# step WHAT: with the minutes and seconds since the start.
+step() { printf '\n%s==>%s %s%s%s (%d:%02d)\n' "$cyan" "$reset" "$bold" "$*" "$reset" $((SECONDS / 60)) $((SECONDS % 60)); }
 say() { printf '    %s\n' "$*"; }
 
 as_root() {
@@ -110,4 +111,36 @@ ignored_tests() {
         esac
     done < <(sort -u "$1")
     [ "$could" = 0 ] || { echo "$could tests were ignored that this machine could run" >&2; return 1; }
+}
+
+# need_what_tests_need: the peers and servers that tests start.
+need_what_tests_need() {
+    step "Install what the tests need, from Debian"
+    packages gcc libc6-dev make curl ca-certificates mmdebstrap uidmap git \
+        busybox-static docker-registry buildah skopeo podman containernetworking-plugins crun runc containerd apache2-utils attr acl \
+        xz-utils bzip2 zstd openssl opensc softhsm2 util-linux bsdutils iproute2 iptables nftables chromium gnupg openssh-client strace \
+        nginx-light redis-server postgresql
+
+    step "Install an S3-compatible server for the registry's tests"
+    command -v moto_server >/dev/null && return
+    packages python3-venv
+    python3 -m venv target/moto
+    target/moto/bin/pip install --quiet 'moto[server]>=5.1,<6'
+    PATH="$PWD/target/moto/bin:$PATH"
+    export PATH
+}
+
+# test_everything [--release]: all tests, as root. Fails if one failed, or was ignored though this machine could run it.
+test_everything() {
+    local status=0 record="$PWD/target/ignored-tests"
+    as_root rm -f "$record"
+    : >"$record"
+    chmod 666 "$record" # tests run as other users, too
+    if [ "$(id -u)" = 0 ]; then
+        IGNORED_TESTS="$record" scripts/suite --locked "$@" || status=$?
+    else
+        RUNNER="sudo env PATH=$PATH IGNORED_TESTS=$record" scripts/suite --locked "$@" || status=$?
+    fi
+    ignored_tests "$record" || status=1
+    return "$status"
 }

@@ -11,7 +11,7 @@ use image::{Digest, Reference};
 use options::globals::Globals;
 use options::progress::Progress;
 use options::settings::Settings;
-use options::{Configured, Failure, Program, Reach, Servers, environment};
+use options::{EffectiveConfig, Failure, Program, Reach, Servers, environment};
 use registry_client::{Client, ShortNames};
 use sign::lookaside::{PolicyGate, Verdicts};
 use store::Store;
@@ -24,7 +24,7 @@ use crate::short_names;
 /// The things a command works with.
 pub struct App {
     /// What the options of every command and the files of configuration say.
-    pub conf: Configured,
+    pub conf: EffectiveConfig,
     executor: OnceCell<tokio::runtime::Runtime>,
     /// Shared with what remembers verdicts in it, once it is open.
     store: Arc<OnceLock<Store>>,
@@ -36,7 +36,7 @@ impl App {
         if let Some(directives) = globals.log_directives() {
             log(&directives);
         }
-        let conf = Configured::new(globals, rootless, <App as Program>::tell);
+        let conf = EffectiveConfig::new(globals, rootless, <App as Program>::tell);
         let (executor, store) = Default::default();
         App { conf, executor, store }
     }
@@ -174,7 +174,7 @@ impl App {
         let lookaside = self.conf.lookaside()?;
         let options = self.conf.client_options(&Reach::default())?;
         let servers = Arc::new(Servers::new(move || Ok(Client::new(options.clone())?)));
-        let verdicts = Arc::new(Remembered(Arc::clone(&self.store)));
+        let verdicts = Arc::new(VerdictCache(Arc::clone(&self.store)));
         let policy = Arc::new(policy);
         Ok(PolicyGate {
             policy,
@@ -206,12 +206,12 @@ impl App {
 }
 
 /// Verdicts of the policy, where a command uses the store.
-struct Remembered(Arc<OnceLock<Store>>);
+struct VerdictCache(Arc<OnceLock<Store>>);
 
 /// Where the store remembers them.
 const VERDICTS: &str = "verdict-1";
 
-impl Verdicts for Remembered {
+impl Verdicts for VerdictCache {
     fn recall(&self, verdict: &Digest) -> Option<String> {
         let found = self.0.get()?.memo(VERDICTS, verdict.to_string().as_bytes());
         String::from_utf8(found.ok()??).ok()

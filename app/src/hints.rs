@@ -9,8 +9,15 @@ use task::Cause;
 /// A failure that says what to do about it, where that is known.
 pub fn hinted(mut failure: Failure) -> Failure {
     let known = |cause: &Cause| of(cause).or_else(|| cause.hint());
-    failure.hint = failure.hint.or_else(|| failure.cause.as_ref().and_then(known));
+    let found = failure.cause.as_ref().and_then(|cause| known(cause).or_else(without_proc));
+    failure.hint = failure.hint.or(found);
     failure
+}
+
+/// Files that are held are opened through `/proc`; the kernel calls them missing if it is.
+fn without_proc() -> Option<String> {
+    let there = std::path::Path::new("/proc/self/fd").exists();
+    (!there).then(|| "mount /proc: this root file system has none".to_owned())
 }
 
 /// What to do about the outermost error of a chain that this knows.
@@ -104,11 +111,6 @@ fn container(error: &containers::Error) -> Option<String> {
         containers::Error::Port { .. } => {
             Some("--network private and --network bridge have ports".to_owned())
         }
-        containers::Error::Unshared { what: "network", .. } => Some(
-            "containers of an ordinary user are in user namespaces of their own; publish a port, \
-             and reach it through --add-host NAME:host-gateway"
-                .to_owned(),
-        ),
         containers::Error::NoVolume { .. } => {
             Some("`rbuild volume ls` lists the volumes".to_owned())
         }

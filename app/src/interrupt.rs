@@ -8,7 +8,7 @@ use options::progress::Progress;
 use task::{Canceller, Task};
 use tokio::sync::watch;
 
-use ::progress::Rendering;
+use ::progress::ProgressDisplay;
 
 /// Whether a signal asked for the end.
 static INTERRUPTED: LazyLock<watch::Sender<bool>> = LazyLock::new(|| watch::Sender::new(false));
@@ -43,7 +43,7 @@ pub fn observed<T>(
 /// As [`observed`], shown in this way.
 pub fn observed_by<T>(
     name: &str,
-    rendering: &Rendering,
+    rendering: &ProgressDisplay,
     work: impl FnOnce(&Task) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
     let task = Task::root(name, rendering.observer());
@@ -75,9 +75,9 @@ pub fn stopped_task(name: &str) -> Task {
 }
 
 /// Takes the handlers back when dropped.
-struct Stopping(Option<signal_hook::iterator::Handle>);
+struct HandlerGuard(Option<signal_hook::iterator::Handle>);
 
-impl Drop for Stopping {
+impl Drop for HandlerGuard {
     fn drop(&mut self) {
         if let Some(handle) = self.0.take() {
             handle.close();
@@ -85,10 +85,10 @@ impl Drop for Stopping {
     }
 }
 
-fn on_signals(cancel: impl Fn() + Send + 'static) -> Stopping {
+fn on_signals(cancel: impl Fn() + Send + 'static) -> HandlerGuard {
     use signal_hook::consts::{SIGINT, SIGTERM};
     let Ok(mut signals) = signal_hook::iterator::Signals::new([SIGINT, SIGTERM]) else {
-        return Stopping(None);
+        return HandlerGuard(None);
     };
     let handle = signals.handle();
     std::thread::spawn(move || {
@@ -103,5 +103,5 @@ fn on_signals(cancel: impl Fn() + Send + 'static) -> Stopping {
             INTERRUPTED.send_replace(true);
         }
     });
-    Stopping(Some(handle))
+    HandlerGuard(Some(handle))
 }

@@ -10,7 +10,9 @@ use options::{Dialect, Failure, Reach};
 use registry_client::Client;
 use task::{Cause, Kind, Task};
 use transport::at::StoreImage;
-use transport::{CopyOptions, Gate, Location, Named, Open, Places, Select, Sink, Source, bridge};
+use transport::{
+    CopyOptions, Gate, ImageSelector, Location, Open, Places, Select, Sink, Source, bridge,
+};
 
 use crate::App;
 use crate::lookup;
@@ -243,7 +245,7 @@ pub fn copy_between(
         Some(_) => sink.in_store_as(None, task)?,
         None => sink.sink(to, task)?,
     };
-    let gate = builder::Noting::new(gate);
+    let gate = builder::RecordingGate::new(gate);
     let root = source.app.wait(transport::copy(&*open, &*into, &gate, options, task))??;
     if let (Location::Registry(name), Location::Store(_)) = (&from, to) {
         let permitted = gate.permitted().unwrap_or_else(|| root.clone());
@@ -306,11 +308,12 @@ pub fn own_name_of(app: &App, from: &Location) -> Result<Option<String>, Failure
         return Ok(Some(from.store_name()?));
     }
     match from {
-        Location::DockerArchive(path, Named::Only) | Location::OciArchive(path, Named::Only) => {
+        Location::DockerArchive(path, ImageSelector::Only)
+        | Location::OciArchive(path, ImageSelector::Only) => {
             let access = Access::new(app, Reach::default());
             Ok(access.images_in(path)?.into_iter().next().map(|(_, name)| name))
         }
-        Location::Directory(_) | Location::Layout(_, Named::Only) => Ok(None),
+        Location::Directory(_) | Location::Layout(_, ImageSelector::Only) => Ok(None),
         other => Ok(Some(other.store_name()?)),
     }
 }

@@ -4,7 +4,7 @@ use std::io::{IsTerminal as _, Write as _};
 use std::path::Path;
 
 use image::Reference;
-use registry_client::{Meaning, ShortNames, remember_short_name};
+use registry_client::{NameResolution, ShortNames, remember_short_name};
 use task::{Cause, Fault, Kind};
 
 /// The images on registries that a name may mean, best first; asks where a choice is wanted and
@@ -18,9 +18,9 @@ pub(crate) fn meanings(
     text: &str,
 ) -> Result<Vec<Reference>, Cause> {
     let (images, enforced) = match names.meaning(text)? {
-        Meaning::One(image) => return Ok(vec![image]),
-        Meaning::First(images) => return Ok(images),
-        Meaning::Choice { images, enforced } => (images, enforced),
+        NameResolution::One(image) => return Ok(vec![image]),
+        NameResolution::First(images) => return Ok(images),
+        NameResolution::Choice { images, enforced } => (images, enforced),
     };
     if std::io::stdin().is_terminal() && std::io::stderr().is_terminal() {
         let image = ask(text, &images).map_err(Cause::new)?;

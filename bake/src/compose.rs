@@ -4,8 +4,8 @@ use serde_json::{Map, Value, json};
 
 use crate::file::{Attributes, Definition, expression};
 
-/// What a variable from outside is set to.
-type Outside<'a> = &'a dyn Fn(&str) -> Option<String>;
+/// Looks up a variable of the environment.
+type VariableLookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Keys of `build:` that are called the same in a target.
 const SAME: [&str; 9] =
@@ -18,9 +18,9 @@ const SAME: [&str; 9] =
 pub(crate) fn read(
     definition: &mut Definition,
     text: &str,
-    outside: Outside<'_>,
+    lookup: VariableLookup<'_>,
 ) -> Result<(), String> {
-    let text = interpolated(text, outside)?;
+    let text = interpolated(text, lookup)?;
     let document: Value = serde_saphyr::from_str(&text).map_err(|error| error.to_string())?;
     let services = document["services"].as_object().ok_or("it has no services")?;
     let mut names = Vec::new();
@@ -31,7 +31,7 @@ pub(crate) fn read(
             build => build.clone(),
         };
         let build = build.as_object().ok_or("build is no object")?;
-        let target = target(name, service, build, outside)?;
+        let target = target(name, service, build, lookup)?;
         // Targets have no dots in their names.
         let name = name.replace('.', "_");
         definition.add("target", name.clone(), target)?;
@@ -45,7 +45,7 @@ fn target(
     name: &str,
     service: &Value,
     build: &Map<String, Value>,
-    outside: Outside<'_>,
+    lookup: VariableLookup<'_>,
 ) -> Result<Attributes, String> {
     let mut target = Map::new();
     if let Some(image) = service["image"].as_str() {
@@ -54,7 +54,7 @@ fn target(
     for (key, value) in build {
         let value = match (key.as_str(), value) {
             ("args" | "labels" | "additional_contexts", Value::Array(lines)) => {
-                pairs(lines, outside)
+                pairs(lines, lookup)
             }
             (_, value) => value.clone(),
         };
@@ -79,17 +79,17 @@ fn target(
 }
 
 /// `NAME=VALUE` lines as an object; a line without a value has that of the variable outside.
-fn pairs(lines: &[Value], outside: Outside<'_>) -> Value {
+fn pairs(lines: &[Value], lookup: VariableLookup<'_>) -> Value {
     let lines = lines.iter().filter_map(Value::as_str);
     let pair = |line: &str| match line.split_once('=') {
         Some((name, value)) => (name.to_owned(), Value::from(value)),
-        None => (line.to_owned(), outside(line).map_or(Value::Null, Value::from)),
+        None => (line.to_owned(), lookup(line).map_or(Value::Null, Value::from)),
     };
     Value::from_iter(lines.map(pair))
 }
 
 /// Variables of the environment in place, `$$` is a dollar.
-fn interpolated(text: &str, outside: Outside<'_>) -> Result<String, String> {
+fn interpolated(text: &str, lookup: VariableLookup<'_>) -> Result<String, String> {
     let word = dockerfile::Word { text: text.replace("$$", "\\$"), ..dockerfile::Word::default() };
-    dockerfile::expand::expand_content(&word, &outside).map_err(|problem| problem.message)
+    dockerfile::expand::expand_content(&word, &lookup).map_err(|problem| problem.message)
 }

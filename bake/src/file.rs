@@ -8,8 +8,8 @@ use hcl::{Block, Body, Expression};
 use serde_json::Value;
 
 use crate::compose;
-use crate::declared::Declared;
 use crate::error::{Error, Result};
+use crate::user_function::UserFunction;
 
 /// Attributes by name, not evaluated.
 pub(crate) type Attributes = BTreeMap<String, Expression>;
@@ -42,7 +42,7 @@ pub struct Definition {
     /// Variables with their defaults, as they were declared.
     pub(crate) variables: Vec<(String, Option<Expression>)>,
     /// Functions.
-    pub(crate) functions: Vec<Declared>,
+    pub(crate) functions: Vec<UserFunction>,
     /// Groups of targets.
     pub(crate) groups: BTreeMap<String, Attributes>,
     /// Targets.
@@ -121,7 +121,7 @@ impl Definition {
                 }
             }
             "function" => {
-                let function = Declared::new(&name, attributes)?;
+                let function = UserFunction::new(&name, attributes)?;
                 self.functions.retain(|known| known.name != name);
                 self.functions.push(function);
             }

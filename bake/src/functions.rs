@@ -4,7 +4,7 @@
 use hcl::Value;
 use hcl::eval::{Context, Func, FuncArgs, FuncDef, ParamType};
 
-pub(crate) type Done = Result<Value, String>;
+pub(crate) type FunctionResult = Result<Value, String>;
 
 /// Declares all of them.
 pub(crate) fn declare(context: &mut Context<'_>) {
@@ -76,7 +76,7 @@ pub(crate) fn strings(value: &Value) -> Result<Vec<String>, String> {
         .collect())
 }
 
-fn length(args: FuncArgs) -> Done {
+fn length(args: FuncArgs) -> FunctionResult {
     match &args[0] {
         Value::Array(items) => Ok(Value::from(items.len())),
         Value::Object(fields) => Ok(Value::from(fields.len())),
@@ -85,7 +85,7 @@ fn length(args: FuncArgs) -> Done {
     }
 }
 
-fn distinct(args: FuncArgs) -> Done {
+fn distinct(args: FuncArgs) -> FunctionResult {
     let mut seen: Vec<Value> = Vec::new();
     for item in args[0].as_array().ok_or("distinct takes a list")? {
         if !seen.contains(item) {
@@ -96,16 +96,16 @@ fn distinct(args: FuncArgs) -> Done {
 }
 
 /// A text as the name of a target: other characters become `_`.
-fn sanitize(args: FuncArgs) -> Done {
+fn sanitize(args: FuncArgs) -> FunctionResult {
     let plain = |c: char| if c.is_ascii_alphanumeric() || matches!(c, '_' | '-') { c } else { '_' };
     Ok(text(&args, 0)?.chars().map(plain).collect::<String>().into())
 }
 
-fn replace(args: FuncArgs) -> Done {
+fn replace(args: FuncArgs) -> FunctionResult {
     Ok(text(&args, 0)?.replace(&text(&args, 1)?, &text(&args, 2)?).into())
 }
 
-fn concat(args: FuncArgs) -> Done {
+fn concat(args: FuncArgs) -> FunctionResult {
     let mut all = Vec::new();
     for list in args.iter() {
         all.extend_from_slice(list.as_array().ok_or("concat takes lists")?);
@@ -113,12 +113,12 @@ fn concat(args: FuncArgs) -> Done {
     Ok(Value::Array(all))
 }
 
-fn coalesce(args: FuncArgs) -> Done {
+fn coalesce(args: FuncArgs) -> FunctionResult {
     let empty = |value: &&Value| !value.is_null() && value.as_str() != Some("");
     args.iter().find(empty).cloned().ok_or_else(|| "coalesce finds no value".to_owned())
 }
 
-fn merge(args: FuncArgs) -> Done {
+fn merge(args: FuncArgs) -> FunctionResult {
     let mut all = hcl::Map::new();
     for object in args.iter() {
         let fields = object.as_object().ok_or("merge takes objects")?;

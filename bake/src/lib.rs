@@ -28,13 +28,13 @@
 //! ```
 
 mod compose;
-mod declared;
 mod error;
 mod file;
 mod functions;
 mod library;
 mod model;
 mod overrides;
+mod user_function;
 mod value;
 
 pub use error::{Error, Result};

@@ -6,7 +6,7 @@ use hcl::eval::{Context, Func, FuncArgs, FuncDef, ParamType};
 use hcl::{Map, Number, Value};
 use regex::Regex;
 
-use crate::functions::{Done, strings, text};
+use crate::functions::{FunctionResult, strings, text};
 
 /// Functions by the number of their arguments; `None` for any number.
 const FUNCTIONS: &[(&str, Option<usize>, Func)] = &[
@@ -145,23 +145,23 @@ fn size(args: &FuncArgs, at: usize) -> Result<usize, String> {
 }
 
 /// A number, without a fraction if it has none.
-fn shown(number: f64) -> Done {
+fn shown(number: f64) -> FunctionResult {
     if number.fract() == 0.0 && number.abs() < 9e15 {
         return Ok(Value::from(number as i64));
     }
     Number::from_f64(number).map(Value::Number).ok_or_else(|| "the result is no number".to_owned())
 }
 
-fn reckon(args: &FuncArgs, with: fn(f64, f64) -> f64) -> Done {
+fn reckon(args: &FuncArgs, with: fn(f64, f64) -> f64) -> FunctionResult {
     shown(with(number(&args[0])?, number(&args[1])?))
 }
 
-fn extreme(args: &FuncArgs, with: fn(f64, f64) -> f64) -> Done {
+fn extreme(args: &FuncArgs, with: fn(f64, f64) -> f64) -> FunctionResult {
     let numbers = args.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     numbers.into_iter().reduce(with).map_or_else(|| Err("there is no number".to_owned()), shown)
 }
 
-fn range(args: FuncArgs) -> Done {
+fn range(args: FuncArgs) -> FunctionResult {
     let given = args.iter().map(number).collect::<Result<Vec<_>, _>>()?;
     let (from, to, step) = match given[..] {
         [to] => (0.0, to, if to < 0.0 { -1.0 } else { 1.0 }),
@@ -185,7 +185,7 @@ fn title(text: &str) -> String {
     text.chars().map(upper).collect()
 }
 
-fn reverse(args: FuncArgs) -> Done {
+fn reverse(args: FuncArgs) -> FunctionResult {
     match &args[0] {
         Value::Array(items) => Ok(items.iter().rev().cloned().collect()),
         _ => Ok(text(&args, 0)?.chars().rev().collect::<String>().into()),
@@ -193,7 +193,7 @@ fn reverse(args: FuncArgs) -> Done {
 }
 
 /// A part of a text; a negative start counts from the end, a negative length is the rest.
-fn substr(args: FuncArgs) -> Done {
+fn substr(args: FuncArgs) -> FunctionResult {
     let all: Vec<char> = text(&args, 0)?.chars().collect();
     let (from, length) = (number(&args[1])? as i64, number(&args[2])? as i64);
     let count = i64::try_from(all.len()).unwrap_or(i64::MAX);
@@ -203,7 +203,7 @@ fn substr(args: FuncArgs) -> Done {
 }
 
 /// `format`: `%s`, `%v`, `%d`, `%q`, `%%`, with a width and leading zeros.
-fn format(args: FuncArgs) -> Done {
+fn format(args: FuncArgs) -> FunctionResult {
     let mut left = args.iter();
     let pattern = left.next().and_then(Value::as_str).ok_or("format takes a text first")?;
     let mut out = String::new();

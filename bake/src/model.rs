@@ -11,7 +11,7 @@ use serde_json::Value;
 use crate::error::{Error, Result};
 use crate::file::{Attributes, Definition};
 use crate::overrides::{self, Override};
-use crate::{declared, functions, library};
+use crate::{functions, library, user_function};
 
 /// The keys of a target and their values, as bake files call them.
 pub type Target = BTreeMap<String, Value>;
@@ -45,7 +45,7 @@ impl Model {
         functions::declare(&mut context);
         library::declare(&mut context);
         let now = Timestamp::try_from(now).map_err(|error| Error::of("time", error.to_string()))?;
-        let _callable = declared::declare(&mut context, &definition.functions, now)
+        let _callable = user_function::declare(&mut context, &definition.functions, now)
             .map_err(|reason| Error::of("functions", reason))?;
         let mut model =
             Model { variables: variables(definition, &mut context, given)?, ..Model::default() };
@@ -223,7 +223,7 @@ fn variables(
                 Ok(read) => {
                     let plain = hcl::to_value(&read).unwrap_or_default();
                     context.declare_var(hcl::Identifier::sanitized(*name), plain);
-                    declared::know(context);
+                    user_function::know(context);
                     all.insert((*name).to_owned(), read);
                     false
                 }

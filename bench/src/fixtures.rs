@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::failure::{Result, check, context};
-use crate::pack::{Content, Layout, Packed};
+use crate::pack::{Content, Layout, PackedImage};
 use crate::registry::Registry;
 
 /// The inputs.
@@ -48,7 +48,7 @@ impl Fixtures {
     }
 
     /// An image of the layout: `base` (one layer), `big` (six layers, 600 MB), `many` (40 layers).
-    pub(crate) fn image(&self, name: &str) -> Result<Packed> {
+    pub(crate) fn image(&self, name: &str) -> Result<PackedImage> {
         let layout = Layout::open(&self.cache.join("images"))?;
         if let Some(packed) = layout.find(name) {
             return Ok(packed);

@@ -12,7 +12,7 @@ use crate::failure::{Failure, Result, context};
 
 /// An image in a layout: what must be at a place the image was copied to.
 #[derive(Debug, Clone)]
-pub(crate) struct Packed {
+pub(crate) struct PackedImage {
     /// Hex digest of the manifest.
     pub(crate) manifest: String,
     /// Hex digest and size in bytes of the config and of each layer.
@@ -50,7 +50,7 @@ impl Layout {
     }
 
     /// An image that was packed before.
-    pub(crate) fn find(&self, name: &str) -> Option<Packed> {
+    pub(crate) fn find(&self, name: &str) -> Option<PackedImage> {
         let manifest = std::fs::read_to_string(self.0.join(format!("{name}.digest"))).ok()?;
         let bytes = std::fs::read(self.blob(&manifest)).ok()?;
         let document: Value = serde_json::from_slice(&bytes).ok()?;
@@ -59,11 +59,11 @@ impl Layout {
             blobs.push(blob_of(layer)?);
         }
         blobs.iter().all(|(digest, _)| self.blob(digest).exists()).then_some(())?;
-        Some(Packed { manifest, blobs })
+        Some(PackedImage { manifest, blobs })
     }
 
     /// Packs an image of one layer per content, and makes it the only one in the index.
-    pub(crate) fn pack(&self, name: &str, layers: &[Content]) -> Result<Packed> {
+    pub(crate) fn pack(&self, name: &str, layers: &[Content]) -> Result<PackedImage> {
         let (mut diff_ids, mut descriptors) = (Vec::new(), Vec::new());
         for content in layers {
             let (diff_id, digest, size) = self.layer(content)?;
@@ -95,7 +95,7 @@ impl Layout {
     }
 
     /// Names the only image of the index; copies from a layout read the index.
-    pub(crate) fn select(&self, image: &Packed) -> Result<()> {
+    pub(crate) fn select(&self, image: &PackedImage) -> Result<()> {
         let size = context(
             "finding the manifest",
             std::fs::metadata(self.blob(&image.manifest)).map(|data| data.len()),
@@ -186,7 +186,7 @@ pub(crate) fn expect_size(file: &Path, size: u64) -> Result<()> {
 }
 
 /// Checks that a layout holds the image and every blob at its full size.
-pub(crate) fn expect_layout(directory: &Path, image: &Packed) -> Result<()> {
+pub(crate) fn expect_layout(directory: &Path, image: &PackedImage) -> Result<()> {
     let index =
         context("reading the index", std::fs::read_to_string(directory.join("index.json")))?;
     if !index.contains(&image.manifest) {

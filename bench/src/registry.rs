@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::Duration;
 
 use crate::failure::{Failure, Result, context};
-use crate::pack::Packed;
+use crate::pack::PackedImage;
 use crate::relay::Relay;
 
 /// A registry that serves a directory.
@@ -72,7 +72,7 @@ impl Registry {
     }
 
     /// Whether the image is here under its tag, with every blob at its full size.
-    pub(crate) fn holds(&self, repository: &str, image: &Packed) -> Result<()> {
+    pub(crate) fn holds(&self, repository: &str, image: &PackedImage) -> Result<()> {
         let root = self.directory.join("docker/registry/v2");
         let link =
             root.join(format!("repositories/{repository}/_manifests/tags/latest/current/link"));
@@ -95,7 +95,12 @@ impl Registry {
     }
 
     /// Gives an image that is here many more tags, by writing them where the registry keeps them.
-    pub(crate) fn tag_many(&self, repository: &str, image: &Packed, count: usize) -> Result<()> {
+    pub(crate) fn tag_many(
+        &self,
+        repository: &str,
+        image: &PackedImage,
+        count: usize,
+    ) -> Result<()> {
         let tags = self
             .directory
             .join(format!("docker/registry/v2/repositories/{repository}/_manifests/tags"));

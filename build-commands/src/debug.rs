@@ -6,7 +6,7 @@ use app::format::ago;
 use app::values::{agent, secret};
 use app::{App, Runnable, format, observed};
 use builder::RunOptions;
-use builder::debug::{Inspection, Kept};
+use builder::debug::{Inspection, KeptFailure};
 use clap::{Args, Subcommand};
 use options::progress::Progress;
 use options::{Failure, Reach, environment};
@@ -48,12 +48,12 @@ pub struct Ls {
 
 impl Ls {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let kept = Kept::all(app.store()?)?;
-        let time = |kept: &Kept| {
+        let kept = KeptFailure::all(app.store()?)?;
+        let time = |kept: &KeptFailure| {
             let seconds = i64::try_from(kept.failed.time).unwrap_or_default();
             jiff::Timestamp::from_second(seconds).map(|time| time.to_string()).unwrap_or_default()
         };
-        let value = |kept: &Kept| {
+        let value = |kept: &KeptFailure| {
             json!({
                 "ID": kept.id(), "Name": kept.name(), "Place": kept.failed.place,
                 "Instruction": kept.failed.instruction, "Status": kept.failed.status,
@@ -106,7 +106,7 @@ impl Shell {
             Some((id, command)) => (id, command),
             None => return Err(Failure::usage("there is no id")),
         };
-        let kept = Kept::require(app.store()?, id)?;
+        let kept = KeptFailure::require(app.store()?, id)?;
         let base = kept_run(&kept.failed)
             .map_err(|failure| failure.context("using the options of the build"))?;
         let proxies = if wants_proxy(&base) { environment::proxies() } else { Vec::new() };
@@ -144,10 +144,10 @@ impl Rm {
         let store = app.store()?;
         let mut found = Vec::new();
         for id in &self.ids {
-            found.push(Kept::require(store, id)?);
+            found.push(KeptFailure::require(store, id)?);
         }
         if self.all {
-            found = Kept::all(store)?;
+            found = KeptFailure::all(store)?;
         }
         for kept in found {
             let name = kept.name().to_owned();

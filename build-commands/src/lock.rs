@@ -4,14 +4,14 @@ use std::path::PathBuf;
 
 use app::values::invocation;
 use app::{App, observed};
-use builder::{Input, Lock as Pins, Locking, Pull, Request};
+use builder::{EnforcedLock, Input, Lock as Pins, Pull, Request};
 use clap::{Args, Subcommand};
 use options::Failure;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use task::Kind;
 
-use crate::bud::{self, InputFlags, Means};
+use crate::bud::{self, BuildResources, InputFlags};
 use options::environment::write_whole;
 
 /// Pin every remote input of a build in rbuild.lock
@@ -101,11 +101,11 @@ impl BuildFlags {
         &self,
         app: &App,
         context: &str,
-        pins: Option<Locking>,
+        pins: Option<EnforcedLock>,
     ) -> Result<Vec<Input>, Failure> {
         let mut request = self.request(context)?;
         request.inputs.lock = pins;
-        let means = Means { reach: self.registry.reach()?, ..Means::default() };
+        let means = BuildResources { reach: self.registry.reach()?, ..BuildResources::default() };
         observed("lock", self.progress, |task| means.resolve(app, request, task))
     }
 }
@@ -142,7 +142,7 @@ fn update(app: &App, names: &[String], context: &str, build: &BuildFlags) -> Res
                 .hint(format!("there are: {}", known.join(", "))));
         }
     }
-    let pins = Locking { lock: kept, file: file.display().to_string(), partial: true };
+    let pins = EnforcedLock { lock: kept, file: file.display().to_string(), partial: true };
     let inputs = build.resolve(app, context, (!names.is_empty()).then_some(pins))?;
     let now = Pins::of(&inputs).recorded(before.exchanges.clone(), before.time);
     let drift = before.compare(&now, &inputs);

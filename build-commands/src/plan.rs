@@ -1,7 +1,7 @@
 //! `rbuild plan`: what a build would do.
 
 use app::App;
-use builder::{Forecast, Outlook};
+use builder::{ForecastOutcome, StepForecast};
 use clap::Args;
 use serde_json::json;
 
@@ -30,9 +30,11 @@ impl Plan {
     /// As `rbuild bud`, before any step.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
         let steps = self.bud.means()?.forecast(app, self.bud.request()?)?;
-        let runs = |step: &&Forecast| matches!(step.outlook, Outlook::Run | Outlook::Depends);
+        let runs = |step: &&StepForecast| {
+            matches!(step.outlook, ForecastOutcome::Run | ForecastOutcome::Depends)
+        };
         let run = steps.iter().filter(runs).count();
-        let cached = steps.iter().filter(|step| step.outlook == Outlook::Cached).count();
+        let cached = steps.iter().filter(|step| step.outlook == ForecastOutcome::Cached).count();
         if self.json {
             outln!("{}", json!({ "cached": cached, "run": run, "steps": steps }));
         } else {
@@ -43,7 +45,7 @@ impl Plan {
     }
 }
 
-fn text(steps: &[Forecast]) -> String {
+fn text(steps: &[StepForecast]) -> String {
     let mut text = String::new();
     for step in steps {
         let word = step.outlook.as_str();

@@ -5,7 +5,9 @@ use std::path::PathBuf;
 
 use app::place::Access;
 use app::{App, lookup, observed, place};
-use builder::{Grant, Lock, Locking, Rebuilt, Recipe, Request, SLSA_V1, Stated};
+use builder::{
+    EnforcedLock, ExplicitChoices, Grant, Lock, RebuildReport, Recipe, Request, SLSA_V1,
+};
 use clap::{Args, ValueEnum};
 use image::{Descriptor, Image, Layer, Platform};
 use layers::Times;
@@ -85,7 +87,7 @@ impl VerifyBuild {
     /// # Errors
     /// There is no such image; it has no recipe; it does not build.
     pub fn run(self, app: &App) -> Result<u8, Failure> {
-        let Rebuilt { expected, found, deviations } =
+        let RebuildReport { expected, found, deviations } =
             observed("verify-build", self.progress, |task| self.verify(app, task))?;
         let same = expected == found;
         let but_for_times = self.ignore_times && deviations.is_empty();
@@ -104,7 +106,7 @@ impl VerifyBuild {
         Ok(if same || but_for_times { 0 } else { DIFFERS })
     }
 
-    fn verify(&self, app: &App, task: &Task) -> Result<Rebuilt, Failure> {
+    fn verify(&self, app: &App, task: &Task) -> Result<RebuildReport, Failure> {
         let subject = self.subject(app, task)?;
         let recipe = self.recipe(app, &subject, task)?;
         let file = match (&self.file, &recipe.dockerfile) {
@@ -127,7 +129,7 @@ impl VerifyBuild {
             Some(file) => (Lock::read(file)?, file.display().to_string()),
             None => (recipe.lock, "the provenance".to_owned()),
         };
-        request.inputs.lock = Some(Locking { lock, file, partial: false });
+        request.inputs.lock = Some(EnforcedLock { lock, file, partial: false });
         let built = means.build(app, request, task)?;
         let mut open = |layer: &Layer<'_>| -> Result<Box<dyn Read>, Cause> {
             place::open_layer(app, &*subject.source, layer)
@@ -190,7 +192,7 @@ impl VerifyBuild {
     fn request(
         &self,
         mut request: Request,
-        stated: Stated,
+        stated: ExplicitChoices,
         recipe: &Recipe,
         platform: Platform,
     ) -> Result<Request, Failure> {

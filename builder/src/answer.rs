@@ -8,17 +8,17 @@ use dockerfile::outline::{Outline, Target};
 use dockerfile::{Diagnostic, Dockerfile, LineIndex, Severity, Span};
 use serde_json::{Value, json};
 
-use crate::{Checked, SourceFile};
+use crate::{CheckReport, SourceFile};
 
 /// Findings as people read them, each with its place in the file.
-pub fn findings(checked: &Checked) -> String {
-    let file = &checked.file;
+pub fn findings(report: &CheckReport) -> String {
+    let file = &report.file;
     let mut text = String::new();
-    for found in &checked.diagnostics {
+    for found in &report.diagnostics {
         text += &dockerfile::render(&file.text, &file.name, found);
         text += "\n";
     }
-    let count = |severity| checked.diagnostics.iter().filter(|d| d.severity == severity).count();
+    let count = |severity| report.diagnostics.iter().filter(|d| d.severity == severity).count();
     let number = |count: usize, what: &str| match count {
         0 => format!("no {what}s"),
         1 => format!("1 {what}"),
@@ -98,10 +98,10 @@ fn summary(rule: &str) -> Option<&'static str> {
 }
 
 /// Findings in the fields of BuildKit's answer.
-pub fn findings_json(checked: &Checked) -> Value {
-    let index = LineIndex::new(&checked.file.text);
+pub fn findings_json(report: &CheckReport) -> Value {
+    let index = LineIndex::new(&report.file.text);
     let (errors, warnings): (Vec<&Diagnostic>, Vec<&Diagnostic>) =
-        checked.diagnostics.iter().partition(|found| found.severity == Severity::Error);
+        report.diagnostics.iter().partition(|found| found.severity == Severity::Error);
     let warning = |found: &&Diagnostic| {
         let mut warning = json!({
             "ruleName": found.rule,
@@ -118,7 +118,7 @@ pub fn findings_json(checked: &Checked) -> Value {
     };
     let mut answer = json!({
         "warnings": warnings.iter().map(warning).collect::<Vec<_>>(),
-        "sources": [source(&checked.file)],
+        "sources": [source(&report.file)],
     });
     if let Some(error) = errors.first() {
         answer["buildError"] =
@@ -129,8 +129,8 @@ pub fn findings_json(checked: &Checked) -> Value {
 
 /// Findings as SARIF 2.1.0, which code hosts show beside the lines. `version` is that of this
 /// program.
-pub fn sarif(checked: &Checked, version: &str) -> Value {
-    let index = LineIndex::new(&checked.file.text);
+pub fn sarif(report: &CheckReport, version: &str) -> Value {
+    let index = LineIndex::new(&report.file.text);
     let result = |found: &Diagnostic| {
         let (start, end) = (index.position(found.span.start), index.position(found.span.end));
         let text = match &found.help {
@@ -142,7 +142,7 @@ pub fn sarif(checked: &Checked, version: &str) -> Value {
             "level": found.severity.to_string(),
             "message": { "text": text },
             "locations": [{ "physicalLocation": {
-                "artifactLocation": { "uri": checked.file.name },
+                "artifactLocation": { "uri": report.file.name },
                 "region": {
                     "startLine": start.line, "startColumn": start.column,
                     "endLine": end.line, "endColumn": end.column.max(start.column),
@@ -154,7 +154,7 @@ pub fn sarif(checked: &Checked, version: &str) -> Value {
         .iter()
         .map(|rule| json!({ "id": rule.name, "shortDescription": { "text": rule.summary } }))
         .collect();
-    let mut others: Vec<&str> = checked.diagnostics.iter().map(|found| found.rule).collect();
+    let mut others: Vec<&str> = report.diagnostics.iter().map(|found| found.rule).collect();
     others.retain(|rule| summary(rule).is_none());
     others.sort_unstable();
     others.dedup();
@@ -169,7 +169,7 @@ pub fn sarif(checked: &Checked, version: &str) -> Value {
                 "rules": rules,
             } },
             "columnKind": "unicodeCodePoints",
-            "results": checked.diagnostics.iter().map(result).collect::<Vec<_>>(),
+            "results": report.diagnostics.iter().map(result).collect::<Vec<_>>(),
         }],
     })
 }
@@ -245,7 +245,7 @@ mod tests {
         let (file, _) = dockerfile::parse(&text);
         let diagnostics = dockerfile::lint(&file, &dockerfile::LintContext::default());
         let file = Arc::new(SourceFile { name: "Dockerfile".to_owned(), text });
-        let checked = Checked { file, diagnostics };
+        let checked = CheckReport { file, diagnostics };
         assert!(findings(&checked).ends_with("checked Dockerfile: 3 warnings"), "{checked:?}");
         let json = findings_json(&checked);
         let rules: Vec<_> =

@@ -9,14 +9,14 @@ use image::{
 use crate::cache::{INLINE, Inline};
 use crate::image_options::{ImageOptions, Level};
 use crate::plan::StepId;
-use crate::squash::Layered;
+use crate::squash::ImageLayers;
 use crate::{Format, Result};
 
 /// What is known before the layers are made.
 pub(crate) struct Parts<'a> {
     pub(crate) config: &'a Config,
     pub(crate) base: Option<&'a Image>,
-    pub(crate) layered: &'a Layered,
+    pub(crate) layered: &'a ImageLayers,
     /// When each step made its layer first, seconds since 1970.
     pub(crate) times: &'a BTreeMap<StepId, i64>,
     /// The time of everything, if the user gave one.
@@ -32,17 +32,21 @@ pub(crate) struct Parts<'a> {
     pub(crate) cache: Option<Inline>,
 }
 
-/// Everything a build's documents are.
-pub(crate) struct Assembled {
+/// The documents of a build.
+pub(crate) struct BuildDocuments {
     /// One image a platform.
     pub(crate) images: Vec<Image>,
     /// What holds them, if they are several.
     pub(crate) index: Option<Document<Index>>,
 }
 
-impl Assembled {
+impl BuildDocuments {
     /// These images, at least one, and their index if one is needed.
-    pub(crate) fn new(images: Vec<Image>, format: Format, options: &ImageOptions) -> Assembled {
+    pub(crate) fn new(
+        images: Vec<Image>,
+        format: Format,
+        options: &ImageOptions,
+    ) -> BuildDocuments {
         let index = (images.len() > 1 || options.index).then(|| {
             let entry = |image: &Image| Descriptor {
                 annotations: options
@@ -59,7 +63,7 @@ impl Assembled {
             index.annotations = options.annotations(Level::Index, None);
             Document::write(media_type, index)
         });
-        Assembled { images, index }
+        BuildDocuments { images, index }
     }
 
     /// What a name of the whole points at.

@@ -14,11 +14,11 @@ use task::Task;
 use transport::at::StoreImage;
 use transport::{Artifact, bridge};
 
-use crate::assemble::{Assembled, rfc3339};
+use crate::assemble::{BuildDocuments, rfc3339};
 use transport::{IN_TOTO, PREDICATE_TYPE};
 
 use crate::attestation::{ABOUT, ABOUT_TYPE, SPDX, STATEMENT_V1};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::Build;
 use crate::plan::Target;
 use crate::provenance::{self, Facts, SLSA_V1, image_purl};
@@ -56,9 +56,9 @@ pub(crate) fn statement(
 /// has an index that holds the statements; it is not published yet.
 pub(crate) async fn attest(
     build: &Arc<Build>,
-    made: Assembled,
+    made: BuildDocuments,
     task: &Arc<Task>,
-) -> Result<Assembled> {
+) -> Result<BuildDocuments> {
     if !build.request.attest.any() {
         return Ok(made);
     }
@@ -202,7 +202,11 @@ fn said_already(store: &Store, subject: &Descriptor, new: &Statement) -> store::
 
 /// An index of the images and, for each, a manifest with its statements that no runtime takes
 /// for an image: its platform is `unknown`.
-fn in_index(build: &Build, made: Assembled, statements: &[Vec<Statement>]) -> Result<Assembled> {
+fn in_index(
+    build: &Build,
+    made: BuildDocuments,
+    statements: &[Vec<Statement>],
+) -> Result<BuildDocuments> {
     let action = "keeping attestations";
     let unknown: Platform = "unknown/unknown".parse().during(action)?;
     let mut entries = match &made.index {
@@ -244,7 +248,7 @@ fn in_index(build: &Build, made: Assembled, statements: &[Vec<Statement>]) -> Re
         Format::Docker => MediaType::DOCKER_INDEX,
     };
     index.media_type = Some(media_type.clone());
-    Ok(Assembled { index: Some(Document::write(media_type, index)), images: made.images })
+    Ok(BuildDocuments { index: Some(Document::write(media_type, index)), images: made.images })
 }
 
 /// A config as BuildKit writes it for attestations, and the statements as layers.

@@ -12,27 +12,27 @@ use store::SnapshotId;
 use task::{Cause, Task};
 use transport::{Location, bridge};
 
-use crate::assemble::{Assembled, Parts, assemble};
+use crate::assemble::{BuildDocuments, Parts, assemble};
 use crate::attest;
-use crate::cache::{self, Strict};
+use crate::cache::{self, CacheOnlyExecutor};
 use crate::check;
 use crate::context::{self, Contexts};
 use crate::engine::Engine;
-use crate::error::{During, place};
+use crate::error::{ErrorContext, place};
 use crate::image_options::{Level, Squash};
 use crate::images::{self, Bases};
 use crate::input::Input;
 use crate::inputs::Inputs;
 use crate::job::Build;
 use crate::limit::Watch;
-use crate::lower::{Lowered, lower};
-use crate::plan::{ImageKey, Op, Plan, Resolved};
-use crate::solve::{Solved, solve};
+use crate::lower::{LoweringResult, lower};
+use crate::plan::{ImageKey, Op, Plan, ResolvedImages};
+use crate::solve::{Solution, solve};
 use crate::squash;
 use crate::step::shortened;
 use crate::{
-    Built, BuiltImage, Dialect, Env, Error, Output, Request, Result, SourceFile, every, metadata,
-    output,
+    BuildResult, BuiltImage, Dialect, Env, Error, Output, Request, Result, SourceFile, every,
+    metadata, output,
 };
 
 /// Builds what the request asks for.
@@ -40,7 +40,7 @@ use crate::{
 /// # Errors
 /// The first that happened, when everything that was running has ended. [`Error::excerpts`] has
 /// the place in the Dockerfile.
-pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
+pub async fn build(request: Request, env: &Env, task: &Task) -> Result<BuildResult> {
     request.debug.check(&env.store)?;
     let (request, contexts) = context::opened(request, env, task).await?;
     let jobs = request.jobs;
@@ -59,7 +59,9 @@ pub async fn build(request: Request, env: &Env, task: &Task) -> Result<Built> {
     let targets = build.plan.wanted();
     let watch = Watch::start(&build.env.store, task);
     let solved = match build.request.cache.must_hit {
-        true => solve(&build.plan, &targets, &Strict(Arc::clone(&build)), jobs, task).await,
+        true => {
+            solve(&build.plan, &targets, &CacheOnlyExecutor(Arc::clone(&build)), jobs, task).await
+        }
         false => solve(&build.plan, &targets, &Engine(Arc::clone(&build)), jobs, task).await,
     };
     build.contexts.remember();
@@ -195,7 +197,7 @@ async fn plan(
     task: &Task,
 ) -> Result<(Plan, Bases)> {
     let mut bases = Bases::new();
-    let mut resolved = Resolved::default();
+    let mut resolved = ResolvedImages::default();
     loop {
         task.check()?;
         let (mut plans, mut needs) = (Vec::new(), BTreeSet::new());
@@ -203,8 +205,8 @@ async fn plan(
             let lowered = lower(dockerfile, request, platform, &resolved)
                 .map_err(|diagnostics| Error::Dockerfile { file: Arc::clone(file), diagnostics })?;
             match lowered {
-                Lowered::Plan(plan) => plans.push(*plan),
-                Lowered::Needs(needed) => needs.extend(needed),
+                LoweringResult::Plan(plan) => plans.push(*plan),
+                LoweringResult::Needs(needed) => needs.extend(needed),
             }
         }
         if needs.is_empty() {
@@ -272,12 +274,12 @@ fn placed(error: Error, dockerfile: &Dockerfile, file: &Arc<SourceFile>) -> Erro
 
 async fn finish(
     build: &Arc<Build>,
-    solved: &Solved,
+    solved: &Solution,
     warnings: Vec<Diagnostic>,
     task: &Task,
-) -> Result<Built> {
+) -> Result<BuildResult> {
     let request = &build.request;
-    let mut built = Built {
+    let mut built = BuildResult {
         manifest: None,
         settled: !request.leaves_layers(),
         id: None,
@@ -343,7 +345,7 @@ async fn finish(
 }
 
 /// Where the image goes besides the store.
-fn places(request: &Request, made: &Assembled) -> Result<Vec<Location>> {
+fn places(request: &Request, made: &BuildDocuments) -> Result<Vec<Location>> {
     let mut places: Vec<Location> = Vec::new();
     for output in &request.outputs {
         match output {
@@ -394,7 +396,7 @@ fn inherited(request: &Request, base: Option<(String, &Image)>) -> BTreeMap<Stri
 async fn images(
     build: &Arc<Build>,
     task: &Arc<Task>,
-) -> Result<(Assembled, Vec<Vec<Option<SnapshotId>>>)> {
+) -> Result<(BuildDocuments, Vec<Vec<Option<SnapshotId>>>)> {
     let layers = build.ledger.layers.collect(build, task).await?;
     let times: BTreeMap<_, _> = layers
         .keys()
@@ -427,5 +429,5 @@ async fn images(
         let own = layered.history.iter().filter_map(|item| item.layer);
         snapshots.push(own.map(|step| layered.snapshots.get(&step).copied()).collect());
     }
-    Ok((Assembled::new(images, request.format, &request.image), snapshots))
+    Ok((BuildDocuments::new(images, request.format, &request.image), snapshots))
 }

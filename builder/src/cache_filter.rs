@@ -2,17 +2,17 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use store::{CacheEntry, Only, Store, What};
+use store::{CacheEntry, CollectionFilter, ItemKind, Store};
 use task::SyntaxError;
 
 use crate::Result;
-use crate::debug::Kept;
+use crate::debug::KeptFailure;
 
 /// Which entries of the build cache, and which kept failures, are meant; by default all.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct CacheFilter {
     /// The entries by type, id and whether they are shared.
-    pub only: Option<Only>,
+    pub only: Option<CollectionFilter>,
     /// What was used less than this ago is not meant.
     pub until: Option<Duration>,
     /// Nothing is meant: an entry that is in use is never removed.
@@ -46,10 +46,10 @@ impl CacheFilter {
 
     fn add_type(&mut self, name: &str) -> std::result::Result<(), SyntaxError> {
         let kind = match name {
-            "step" | "regular" => Some(What::Step),
-            "mount" | "exec.cachemount" => Some(What::Mount),
-            "blob" => Some(What::Blob),
-            "snapshot" => Some(What::Snapshot),
+            "step" | "regular" => Some(ItemKind::Step),
+            "mount" | "exec.cachemount" => Some(ItemKind::Mount),
+            "blob" => Some(ItemKind::Blob),
+            "snapshot" => Some(ItemKind::Snapshot),
             "failed" => None,
             _ => {
                 let known = "the types are step, mount, blob, snapshot and failed";
@@ -74,7 +74,7 @@ impl CacheFilter {
     #[must_use]
     pub fn means(&self, entry: &CacheEntry, now: SystemTime) -> bool {
         let old = self.until.is_none_or(|until| unused_for(entry.used, now) > until);
-        let known = |only: &Only| only.means(entry.what, &entry.id, entry.shared);
+        let known = |only: &CollectionFilter| only.means(entry.kind, &entry.id, entry.shared);
         old && !self.only_failed() && self.only.as_ref().is_none_or(known)
     }
 
@@ -87,17 +87,17 @@ impl CacheFilter {
         store: &Store,
         older: Option<Duration>,
         now: SystemTime,
-    ) -> Result<Vec<Kept>> {
+    ) -> Result<Vec<KeptFailure>> {
         // But for types nothing is known of them by which they could be picked.
         let meant = self.failed || (!self.typed && self.only.is_none());
         if !meant || self.nothing {
             return Ok(Vec::new());
         }
-        let old = |kept: &Kept| {
-            let time = i64::try_from(kept.failed.time).unwrap_or(i64::MAX);
+        let old = |failure: &KeptFailure| {
+            let time = i64::try_from(failure.failed.time).unwrap_or(i64::MAX);
             older.is_none_or(|age| unused_for(time, now) > age)
         };
-        Ok(Kept::all(store)?.into_iter().filter(old).collect())
+        Ok(KeptFailure::all(store)?.into_iter().filter(old).collect())
     }
 }
 
@@ -129,7 +129,7 @@ mod tests {
     #[test]
     fn conditions_of_one_key_are_alternatives_and_those_of_several_hold_together() {
         let step = CacheEntry {
-            what: What::Step,
+            kind: ItemKind::Step,
             id: "sha256:abc".to_owned(),
             bytes: 1,
             used: 100,

@@ -12,9 +12,9 @@ use crate::{Context, Env, Error, Request, Result, SourceFile, context, images};
 /// The build argument that says what a `# check=` line says, and counts instead of it.
 const ARGUMENT: &str = "BUILDKIT_DOCKERFILE_CHECK";
 
-/// What the linter found.
+/// The findings of the linter.
 #[derive(Debug, Clone)]
-pub struct Checked {
+pub struct CheckReport {
     /// The Dockerfile the findings are about.
     pub file: Arc<SourceFile>,
     /// Errors and warnings, in the order of the file.
@@ -26,7 +26,7 @@ pub struct Checked {
 ///
 /// # Errors
 /// `BUILDKIT_DOCKERFILE_CHECK` or the ignore file cannot be read.
-pub fn check(request: &Request, env: &Env) -> Result<Checked> {
+pub fn check(request: &Request, env: &Env) -> Result<CheckReport> {
     let (mut dockerfile, mut diagnostics) = dockerfile::parse(&request.dockerfile.text);
     if diagnostics.iter().all(|found| found.severity == Severity::Warning) {
         configure(&mut dockerfile, request)?;
@@ -34,7 +34,7 @@ pub fn check(request: &Request, env: &Env) -> Result<Checked> {
         diagnostics.extend(lint(&dockerfile, request, &stored)?);
     }
     diagnostics.sort_by_key(|found| found.span.start);
-    Ok(Checked { file: Arc::new(request.dockerfile.clone()), diagnostics })
+    Ok(CheckReport { file: Arc::new(request.dockerfile.clone()), diagnostics })
 }
 
 /// Lets the build argument take the place of the `check` line.

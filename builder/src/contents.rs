@@ -7,7 +7,7 @@ use sbom::{Inventory, LayerScan, SCAN_VERSION};
 use store::Store;
 use task::{Cause, Task};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result};
 
 /// Where the store remembers scans of layers.

@@ -6,9 +6,9 @@ use image::Image;
 use serde_json::{Value, json};
 use store::{Store, repository_and_tag};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::remote_document::{CONFIG, ROOTFS};
-use crate::working::Working;
+use crate::working::WorkingContainer;
 use crate::{Error, Result};
 
 fn value<T: serde::Serialize>(of: &T) -> Result<Value> {
@@ -132,7 +132,7 @@ fn steps_named(history: &mut Value) {
 ///
 /// # Errors
 /// Its image cannot be read.
-pub fn working_document(working: &Working, tool: &str, template: bool) -> Result<Value> {
+pub fn working_document(working: &WorkingContainer, tool: &str, template: bool) -> Result<Value> {
     let base = working.base()?;
     let state = &working.state;
     let mut oci = value(&state.config)?;

@@ -428,12 +428,12 @@ pub(crate) fn place(file: &SourceFile, offset: usize) -> String {
 }
 
 /// Gives any fault the action during which it happened.
-pub(crate) trait During<T> {
+pub(crate) trait ErrorContext<T> {
     /// Names what was being done.
     fn during(self, action: impl Into<String>) -> Result<T>;
 }
 
-impl<T, F: Fault> During<T> for Result<T, F> {
+impl<T, F: Fault> ErrorContext<T> for Result<T, F> {
     fn during(self, action: impl Into<String>) -> Result<T> {
         self.map_err(|fault| Error::part(action)(Cause::new(fault)))
     }

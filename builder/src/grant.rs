@@ -226,6 +226,7 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
         expose: _,
         hosts,
         no_hosts: _,
+        hosts_file,
         no_hostname: _,
         dns: _,
         http_proxy: _,
@@ -238,6 +239,12 @@ fn reached(network: &NetworkSpec) -> Vec<Grant> {
     grants.extend(networks.iter().map(|one| Grant::NamedNetwork(one.network.clone())));
     let machine = hosts.iter().filter(|(_, address)| *address == Uplink::MACHINE);
     grants.extend(machine.map(|(name, _)| Grant::Loopback(name.clone())));
+    let file = hosts_file.iter().filter(|path| *path != std::path::Path::new("none"));
+    grants.extend(file.map(|path| Grant::Mount {
+        source: path.clone(),
+        target: "/etc/hosts".into(),
+        read_only: true,
+    }));
     grants.extend(publish.iter().cloned().map(Grant::Port));
     grants.extend(publish_all.then(|| Grant::Port("of any number".to_owned())));
     grants

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use task::Kind;
 
 use crate::redact;
-use crate::{Built, Error, Request, Result};
+use crate::{BuildResult, Error, Request, Result};
 
 /// Older records than this many go.
 const KEPT: usize = 100;
@@ -129,13 +129,13 @@ impl RunningBuild {
     }
 
     /// Notes what was built.
-    pub fn built(&mut self, built: &Built) {
+    pub fn built(&mut self, result: &BuildResult) {
         let record = &mut self.record;
-        record.names.clone_from(&built.names);
-        record.image = built.id.map(|id| id.to_string());
-        record.digest = built.manifest.as_ref().map(|manifest| manifest.digest.to_string());
-        (record.steps, record.cached) = (built.steps, built.cached);
-        record.warnings = built.warnings.len();
+        record.names.clone_from(&result.names);
+        record.image = result.id.map(|id| id.to_string());
+        record.digest = result.manifest.as_ref().map(|manifest| manifest.digest.to_string());
+        (record.steps, record.cached) = (result.steps, result.cached);
+        record.warnings = result.warnings.len();
     }
 
     /// The whole record of a build that has ended, with why it failed.

@@ -3,8 +3,8 @@
 //! Each has an identifier in BuildKit's words: `docker-image://docker.io/library/debian:12`,
 //! `https://example.com/a.tar`, `git://example.com/r.git#v1`, `oci-layout:///srv/layout:v1`,
 //! `local://context`. Before one is resolved it is *admitted*: the [source policies](PolicyRules)
-//! let it through, refuse it or put another in its place, and the [lock](Locking) may pin it to
-//! one content. After it was resolved it is *recorded*, and [`crate::Built::inputs`] has it.
+//! let it through, refuse it or put another in its place, and the [lock](EnforcedLock) may pin it to
+//! one content. After it was resolved it is *recorded*, and [`crate::BuildResult::inputs`] has it.
 //!
 //! Who resolves something of a kind of its own calls [`Inputs::admit`] first, takes what the
 //! answer says instead of what the user wrote, and calls [`Inputs::record`] at the end.
@@ -16,7 +16,7 @@ use image::Digest;
 use serde::{Deserialize, Serialize};
 
 use crate::input::{Decision, Input, InputKind, Pin};
-use crate::lock::Locking;
+use crate::lock::EnforcedLock;
 use crate::plan::ImageKey;
 use crate::source_policy::PolicyRules;
 use crate::{Error, Result};
@@ -31,12 +31,12 @@ pub struct InputRules {
     /// Asked one after the other; each sees what those before it put in place.
     pub policies: Vec<PolicyRules>,
     /// Which content inputs must have.
-    pub lock: Option<Locking>,
+    pub lock: Option<EnforcedLock>,
 }
 
-/// What is to be used.
+/// The decision of the source policies about one input.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Admitted {
+pub(crate) struct InputDecision {
     /// The identifier; that which was asked for unless a policy put another in its place.
     pub(crate) identifier: String,
     /// Whether a policy put another in its place.
@@ -47,7 +47,7 @@ pub(crate) struct Admitted {
     pub(crate) pin: Option<String>,
 }
 
-impl Admitted {
+impl InputDecision {
     /// The name of what a policy puts in the place of an image.
     pub(crate) fn image_name(&self) -> Result<String> {
         let to = &self.identifier;
@@ -88,7 +88,7 @@ impl Inputs {
     ///
     /// # Errors
     /// [`Error::Denied`].
-    pub(crate) fn admit(&self, kind: InputKind, identifier: &str) -> Result<Admitted> {
+    pub(crate) fn admit(&self, kind: InputKind, identifier: &str) -> Result<InputDecision> {
         let deny = |identifier: &str, reason: String| Error::Denied {
             identifier: identifier.to_owned(),
             reason,
@@ -123,7 +123,7 @@ impl Inputs {
             Some(Pin::To(content)) => Some(content),
             Some(Pin::Refused(reason)) => return Err(deny(&at, reason)),
         };
-        Ok(Admitted { converted: at != identifier, identifier: at, attrs, pin })
+        Ok(InputDecision { converted: at != identifier, identifier: at, attrs, pin })
     }
 
     /// Notes that an input was used. The same one counts once.
@@ -188,7 +188,7 @@ mod tests {
         let digest = Digest::of(b"content").to_string();
         let mut lock = Lock::default();
         lock.pin("c", &digest).unwrap();
-        let lock = Locking { lock, file: "rbuild.lock".to_owned(), partial: false };
+        let lock = EnforcedLock { lock, file: "rbuild.lock".to_owned(), partial: false };
         let policies = vec![PolicyRules::read("p.json", &text).unwrap()];
         let rules = InputRules { policies, lock: Some(lock) };
         let inputs = Inputs::new(rules);

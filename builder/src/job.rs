@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 
 use crate::cache::Imports;
 use crate::context::Contexts;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::images::Bases;
 use crate::input::Input;
 use crate::inputs::Inputs;

@@ -9,7 +9,7 @@ use task::Task;
 use tokio::task::JoinHandle;
 use transport::bridge;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::Build;
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{Plan, StepId};
@@ -18,13 +18,13 @@ use crate::{Error, Request, Result};
 /// The caller has looked up the key of the step.
 const KEYED: &str = "a step with a layer has a key";
 
-type Making = JoinHandle<Result<LayerInfo>>;
+type LayerJob = JoinHandle<Result<LayerInfo>>;
 
 /// The layers that are being made.
 #[derive(Default)]
 pub(crate) struct Layers {
     wanted: BTreeSet<StepId>,
-    making: Mutex<BTreeMap<StepId, Making>>,
+    making: Mutex<BTreeMap<StepId, LayerJob>>,
 }
 
 impl Layers {

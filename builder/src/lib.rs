@@ -82,7 +82,6 @@ mod every;
 mod grant;
 mod guard;
 mod history;
-mod ids;
 mod image_options;
 mod images;
 mod input;
@@ -123,11 +122,11 @@ pub use allow::Allow;
 pub use attestation::{ABOUT, Attest, Provenance, SPDX, STATEMENT_V1};
 pub use build::{build, plan_only, resolve_inputs};
 pub use cache::{
-    CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Forecast, Mode, Outlook, Surroundings,
-    forecast,
+    CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, ForecastOutcome, Mode, StepForecast,
+    Surroundings, forecast,
 };
 pub use cache_filter::{CacheFilter, unused_for};
-pub use check::{Checked, check};
+pub use check::{CheckReport, check};
 pub use contents::{OpenLayer, inventory, open_stored};
 pub use context::complete;
 pub use context::dockerfile::{find_dockerfile, read_dockerfile};
@@ -141,17 +140,17 @@ pub use history::{BuildRecord, BuildStatus, History, RunningBuild};
 pub use image_options::{Annotation, ImageOptions, Inherit, Level, Squash};
 pub use input::{Input, InputKind};
 pub use inputs::InputRules;
-pub use lock::{Drift, Lock, Locking};
+pub use lock::{Drift, EnforcedLock, Lock};
 pub use lock_error::LockError;
 pub use options::RunOptions;
 pub use provenance::{BUILD_TYPE, SLSA_V1};
-pub use pulled::{Noting, origin, permit_stored, remember_pulled};
-pub use rebuild::{Deviation, Deviations, Rebuilt, compare_rebuilt, deviations};
-pub use recipe::{Choices, Recipe, Stated};
+pub use pulled::{RecordingGate, origin, permit_stored, remember_pulled};
+pub use rebuild::{Deviation, Deviations, RebuildReport, compare_rebuilt, deviations};
+pub use recipe::{Choices, ExplicitChoices, Recipe};
 pub use recorder::Exchange;
 pub use remote_document::{remote_document, remote_text};
 pub use request::{
-    Built, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
+    BuildResult, BuiltImage, Context, Dialect, FilesOutput, Format, Network, Output, Pull, Request,
     TimeOf,
 };
 pub use secret::Secret;

@@ -8,7 +8,7 @@ use task::Task;
 use tokio::task::JoinHandle;
 use transport::bridge;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result};
 
 /// No two looks at the disk are closer.

@@ -53,7 +53,7 @@ const HEADER: &str = "\
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct Lock {
-    pins: BTreeMap<String, Locked>,
+    pins: BTreeMap<String, LockedInput>,
     /// What commands asked over HTTP and were answered, if that was recorded.
     pub exchanges: Vec<Exchange>,
     /// The time of everything in the recorded image, seconds since 1970.
@@ -62,7 +62,7 @@ pub struct Lock {
 
 /// The entry of one input.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-struct Locked {
+struct LockedInput {
     content: String,
     /// Which manifest of an index each platform got; nothing is decided by it.
     platforms: BTreeMap<String, String>,
@@ -160,7 +160,7 @@ impl Lock {
         for input in inputs.iter().filter(|input| input.kind != InputKind::Local) {
             let locked = self.pins.entry(input.identifier.clone()).or_default();
             if locked.content != input.resolved {
-                *locked = Locked { content: input.resolved.clone(), ..Locked::default() };
+                *locked = LockedInput { content: input.resolved.clone(), ..LockedInput::default() };
             }
             if let (Some(platform), Some(manifest)) = (&input.platform, input.manifest) {
                 locked.platforms.insert(platform.to_string(), manifest.to_string());
@@ -265,7 +265,7 @@ impl Lock {
                 }
                 _ => return Err(fail(at, format!("{source} needs a digest or a commit"))),
             };
-            if lock.pins.insert(source.clone(), Locked { content, platforms }).is_some() {
+            if lock.pins.insert(source.clone(), LockedInput { content, platforms }).is_some() {
                 return Err(fail(at, format!("{source} is there twice")));
             }
         }
@@ -372,7 +372,7 @@ impl fmt::Display for Lock {
 
 /// A lock that a build obeys: nothing is used that it does not have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Locking {
+pub struct EnforcedLock {
     /// What the file says.
     pub lock: Lock,
     /// What messages call it.
@@ -381,7 +381,7 @@ pub struct Locking {
     pub partial: bool,
 }
 
-impl Locking {
+impl EnforcedLock {
     /// The pin of an input, by its identifier after the policies' conversions.
     pub(crate) fn pin(&self, kind: InputKind, identifier: &str) -> Pin {
         if kind == InputKind::Local {

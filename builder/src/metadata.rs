@@ -5,29 +5,29 @@ use base64::prelude::BASE64_STANDARD;
 use dockerfile::{Diagnostic, LineIndex};
 use serde_json::{Value, json};
 
-use crate::assemble::Assembled;
-use crate::{Built, SourceFile};
+use crate::assemble::BuildDocuments;
+use crate::{BuildResult, SourceFile};
 
 /// The metadata of this result; names in `canonical` form include the digest.
-pub(crate) fn of(made: &Assembled, built: &Built, canonical: bool) -> Value {
+pub(crate) fn of(made: &BuildDocuments, result: &BuildResult, canonical: bool) -> Value {
     let root = made.root();
     let name = |name: &String| match canonical {
         true => format!("{name}@{}", root.digest),
         false => name.clone(),
     };
-    let names: Vec<String> = built.names.iter().map(name).collect();
+    let names: Vec<String> = result.names.iter().map(name).collect();
     let mut metadata = json!({
         "containerimage.descriptor": root,
         "containerimage.digest": root.digest.to_string(),
         "image.name": names.join(","),
-        "rbuild.steps": { "total": built.steps, "cached": built.cached },
+        "rbuild.steps": { "total": result.steps, "cached": result.cached },
     });
     if made.images.len() == 1 {
         metadata["containerimage.config.digest"] = json!(made.id().to_string());
     }
-    if !built.warnings.is_empty() {
-        let file = &built.dockerfile;
-        let all = built.warnings.iter().map(|warning| self::warning(warning, file));
+    if !result.warnings.is_empty() {
+        let file = &result.dockerfile;
+        let all = result.warnings.iter().map(|warning| self::warning(warning, file));
         metadata["buildx.build.warnings"] = all.collect();
     }
     metadata

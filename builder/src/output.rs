@@ -15,15 +15,15 @@ use task::{Cause, Task};
 use transport::at::StoreImage;
 use transport::{Gate, Location, Open, Origin, Select, Source, Unverified, bridge};
 
-use crate::assemble::Assembled;
-use crate::error::During;
+use crate::assemble::BuildDocuments;
+use crate::error::ErrorContext;
 use crate::job::Build;
 use crate::{Error, FilesOutput, Output, Result, images};
 
 /// Brings the images into the store, and what holds them under its names.
 pub(crate) async fn store(
     build: &Arc<Build>,
-    made: &Assembled,
+    made: &BuildDocuments,
     keep: bool,
     task: &Arc<Task>,
 ) -> Result<Vec<String>> {
@@ -103,7 +103,7 @@ pub(crate) fn alias(build: &Build, image: &Image, own: &[Option<SnapshotId>]) ->
 /// Copies the image, or the index with all its images, from the store to another place.
 pub(crate) async fn send(
     build: &Build,
-    made: &Assembled,
+    made: &BuildDocuments,
     to: &Location,
     kept: bool,
     task: &Task,
@@ -147,7 +147,7 @@ struct Pieces {
 }
 
 impl Pieces {
-    fn new(build: &Build, made: &Assembled, stored: StoreImage) -> Result<Pieces, Cause> {
+    fn new(build: &Build, made: &BuildDocuments, stored: StoreImage) -> Result<Pieces, Cause> {
         let mut bases = Vec::new();
         for key in build.plan.targets.iter().filter_map(|target| target.image.base.as_ref()) {
             let base = &build.bases[key];

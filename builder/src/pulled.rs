@@ -9,16 +9,16 @@ use store::Store;
 use task::{Cause, Task};
 use transport::{Gate, Location, Source};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::images::Base;
 use crate::{Places, Result};
 
 /// Where the store remembers it.
 const SPACE: &str = "pulled-1";
 
-/// Where an image came from.
+/// Where an image was pulled from.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-struct Pulled {
+struct PullRecord {
     /// The name on a registry.
     name: String,
     /// What the policy let through: the image, or the index it was in.
@@ -28,15 +28,15 @@ struct Pulled {
 }
 
 /// A gate that notes what another lets through: an image, or the index it is in.
-pub struct Noting<'a> {
+pub struct RecordingGate<'a> {
     gate: &'a dyn Gate,
     permitted: Mutex<Option<Descriptor>>,
 }
 
-impl<'a> Noting<'a> {
+impl<'a> RecordingGate<'a> {
     /// Nothing has passed yet.
-    pub fn new(gate: &'a dyn Gate) -> Noting<'a> {
-        Noting { gate, permitted: Mutex::default() }
+    pub fn new(gate: &'a dyn Gate) -> RecordingGate<'a> {
+        RecordingGate { gate, permitted: Mutex::default() }
     }
 
     /// What passed.
@@ -46,7 +46,7 @@ impl<'a> Noting<'a> {
 }
 
 #[async_trait]
-impl Gate for Noting<'_> {
+impl Gate for RecordingGate<'_> {
     async fn check(
         &self,
         source: &dyn Source,
@@ -75,12 +75,12 @@ pub fn remember_pulled(
     image: &Descriptor,
 ) -> Result<(), Cause> {
     let name = name.to_string();
-    let pulled = Pulled { name, permitted: permitted.clone(), image: image.clone() };
+    let pulled = PullRecord { name, permitted: permitted.clone(), image: image.clone() };
     let bytes = serde_json::to_vec(&pulled).unwrap_or_default();
     Ok(store.set_memo(SPACE, image.digest.to_string().as_bytes(), &bytes)?)
 }
 
-fn pulled(store: &Store, image: Digest) -> Result<Option<Pulled>, Cause> {
+fn pulled(store: &Store, image: Digest) -> Result<Option<PullRecord>, Cause> {
     let bytes = store.memo(SPACE, image.to_string().as_bytes())?;
     Ok(bytes.and_then(|bytes| serde_json::from_slice(&bytes).ok()))
 }

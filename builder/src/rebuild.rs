@@ -10,8 +10,8 @@ use store::Store;
 use task::{Cause, Task};
 
 use crate::contents::OpenLayer;
-use crate::error::During;
-use crate::{Built, Error, Result, open_stored};
+use crate::error::ErrorContext;
+use crate::{BuildResult, Error, Result, open_stored};
 
 /// One thing that differs between two images.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -96,9 +96,9 @@ impl Deviations {
     }
 }
 
-/// An image and what building it again gave.
+/// The comparison of an image with its rebuild.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rebuilt {
+pub struct RebuildReport {
     /// The digest of the image's manifest.
     pub expected: Digest,
     /// The digest of what was built.
@@ -115,21 +115,21 @@ pub struct Rebuilt {
 pub fn compare_rebuilt(
     store: &Store,
     image: &Image,
-    built: &Built,
+    result: &BuildResult,
     times: Times,
     open: &mut OpenLayer<'_>,
     task: &Task,
-) -> Result<Rebuilt> {
-    let made = built.images.first().map(|image| &image.manifest);
+) -> Result<RebuildReport> {
+    let made = result.images.first().map(|image| &image.manifest);
     let made = made.ok_or(Error::NothingBuilt)?;
     let again = store.image(made, &image.platform()).during("reading the image that was built")?;
     let (expected, found) = (image.descriptor().digest, again.descriptor().digest);
     if expected == found {
-        return Ok(Rebuilt { expected, found, deviations: Deviations::default() });
+        return Ok(RebuildReport { expected, found, deviations: Deviations::default() });
     }
     let deviations = deviations(store, image, &again, times, open, task)?;
     store.unpublish(found).during("removing the image that was built")?;
-    Ok(Rebuilt { expected, found, deviations })
+    Ok(RebuildReport { expected, found, deviations })
 }
 
 /// The most differences of one layer that are reported.

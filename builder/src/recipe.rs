@@ -69,7 +69,7 @@ pub struct Choices {
 
 /// Which single choices a request states itself, so that a recipe leaves them alone.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stated {
+pub struct ExplicitChoices {
     /// [`Request::target`].
     pub target: bool,
     /// [`Request::source_date_epoch`].
@@ -116,7 +116,7 @@ impl Choices {
         Ok(choices)
     }
 
-    fn apply(&self, request: &mut Request, stated: Stated) {
+    fn apply(&self, request: &mut Request, explicit: ExplicitChoices) {
         let Choices {
             target,
             time,
@@ -129,25 +129,25 @@ impl Choices {
             annotations,
             build_args,
         } = self;
-        if let Some(target) = target.as_ref().filter(|_| !stated.target) {
+        if let Some(target) = target.as_ref().filter(|_| !explicit.target) {
             request.target = Some(target.clone());
         }
-        if let Some(time) = time.filter(|_| !stated.time) {
+        if let Some(time) = time.filter(|_| !explicit.time) {
             request.source_date_epoch = Some(time);
         }
-        if let Some(format) = format.filter(|_| !stated.format) {
+        if let Some(format) = format.filter(|_| !explicit.format) {
             request.format = format;
         }
-        if let Some(dialect) = dialect.filter(|_| !stated.dialect) {
+        if let Some(dialect) = dialect.filter(|_| !explicit.dialect) {
             request.dialect = dialect;
         }
-        if let Some(encoding) = encoding.filter(|_| !stated.encoding) {
+        if let Some(encoding) = encoding.filter(|_| !explicit.encoding) {
             request.compression.encoding = encoding;
         }
-        if !stated.encoding && !stated.level {
+        if !explicit.encoding && !explicit.level {
             request.compression.level = *level;
         }
-        if let Some(network) = network.filter(|_| !stated.network) {
+        if let Some(network) = network.filter(|_| !explicit.network) {
             request.network = network;
         }
         let lay = |below: &BTreeMap<String, String>, above: &mut BTreeMap<String, String>| {
@@ -253,11 +253,11 @@ impl Recipe {
     ///
     /// The result is what commands get beyond the sandbox because the recipe, and not the request,
     /// says so. Run such a request only if you trust the maker of the provenance.
-    pub fn apply(&self, request: &mut Request, stated: Stated) -> Vec<Grant> {
+    pub fn apply(&self, request: &mut Request, explicit: ExplicitChoices) -> Vec<Grant> {
         let own = grants(&request.run.base, request.network);
-        self.choices.apply(request, stated);
+        self.choices.apply(request, explicit);
         request.run.base = over(&self.run, &request.run.base);
-        if !stated.network {
+        if !explicit.network {
             request.run.base.network.mode = request.network.mode();
         }
         request.heed_build_args();
@@ -428,7 +428,7 @@ mod tests {
         request.build_args.insert("B".to_owned(), "own".to_owned());
         request.run.base.limits.memory = Some(2);
         request.run.base.isolation.user_namespace = true;
-        let stated = Stated { encoding: true, ..Stated::default() };
+        let stated = ExplicitChoices { encoding: true, ..ExplicitChoices::default() };
         let usual = request.compression;
         assert_eq!(recipe(|_| {}).apply(&mut request, stated), []);
         assert_eq!(request.target.as_deref(), Some("x"));
@@ -450,11 +450,14 @@ mod tests {
         });
         let capability = Grant::Capability("NET_ADMIN".to_owned());
         let mut own = request();
-        assert_eq!(open.apply(&mut own, Stated::default()), [capability, Grant::HostNetwork]);
+        assert_eq!(
+            open.apply(&mut own, ExplicitChoices::default()),
+            [capability, Grant::HostNetwork]
+        );
         let mut own = request();
         own.run.base.isolation.cap_add = vec!["NET_ADMIN".to_owned()];
         own.network = Network::None;
-        let stated = Stated { network: true, ..Stated::default() };
+        let stated = ExplicitChoices { network: true, ..ExplicitChoices::default() };
         assert_eq!(open.apply(&mut own, stated), []);
         assert_eq!(own.run.base.isolation.cap_add, ["NET_ADMIN"]);
         assert_eq!(own.network, Network::None);

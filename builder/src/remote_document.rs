@@ -8,7 +8,7 @@ use image::{Descriptor, Node, Reference};
 use serde_json::{Value, json};
 use transport::Source;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{ABOUT, Error, Result, SLSA_V1, SPDX};
 
 /// `Name` and `Manifest` of an image at a source; also `Image`, `Provenance` and `SBOM` where

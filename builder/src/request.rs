@@ -9,7 +9,7 @@ use image::{Descriptor, Digest, Platform, Reference};
 use layers::Compression;
 use serde::{Deserialize, Serialize};
 
-use crate::debug::Debugging;
+use crate::debug::DebugOptions;
 use crate::image_options::Squash;
 use crate::{
     Agent, Allow, Attest, CacheRequest, Explanation, GitUrl, HttpUrl, ImageOptions, Input,
@@ -272,7 +272,7 @@ pub struct Request {
     /// The attestations of the images.
     pub attest: Attest,
     /// What happens when a command fails.
-    pub debug: Debugging,
+    pub debug: DebugOptions,
     /// What becomes of what commands and downloads ask over HTTP.
     pub traffic: Traffic,
 }
@@ -326,7 +326,7 @@ impl Request {
             inputs: InputRules::default(),
             sources: Sources::default(),
             attest: Attest::default(),
-            debug: Debugging::default(),
+            debug: DebugOptions::default(),
             traffic: Traffic::default(),
         }
     }
@@ -396,9 +396,9 @@ pub struct BuiltImage {
     pub id: Digest,
 }
 
-/// What was built.
+/// The result of a build.
 #[derive(Debug, Clone)]
-pub struct Built {
+pub struct BuildResult {
     /// The manifest, or the index of several; `None` when only files were asked for.
     pub manifest: Option<Descriptor>,
     /// Whether that will be the manifest when the image leaves the store: its layers are as they

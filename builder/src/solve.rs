@@ -31,9 +31,9 @@ pub trait Executor: Send + Sync {
     ) -> Result<Key>;
 }
 
-/// What solving came to.
+/// The result of solving a plan.
 #[derive(Debug, Clone, Default)]
-pub struct Solved {
+pub struct Solution {
     /// The key of every step that the targets depend on.
     pub keys: BTreeMap<StepId, Key>,
     /// How many of them were recalled.
@@ -66,7 +66,7 @@ pub async fn solve(
     executor: &dyn Executor,
     parallel: usize,
     task: &Task,
-) -> Result<Solved> {
+) -> Result<Solution> {
     let needed = needed(plan, targets);
     let solver = Solver {
         plan,
@@ -103,7 +103,7 @@ pub async fn solve(
         }
     }
     drop(running);
-    let mut solved = Solved::default();
+    let mut solved = Solution::default();
     for (id, progress) in solver.steps {
         if let Some((key, recalled)) = progress.result.into_inner().flatten() {
             solved.keys.insert(id, key);
@@ -284,7 +284,7 @@ mod tests {
         Plan { steps: inputs.iter().map(step).collect(), ..Plan::default() }
     }
 
-    async fn run(plan: &Plan, target: usize, fake: &Fake, parallel: usize) -> Result<Solved> {
+    async fn run(plan: &Plan, target: usize, fake: &Fake, parallel: usize) -> Result<Solution> {
         solve(plan, &[StepId(target)], fake, parallel, &Task::silent()).await
     }
 

@@ -10,7 +10,7 @@ use store::{SnapshotId, StepNote, StepRecord};
 use task::Task;
 use transport::bridge;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::image_options::Squash;
 use crate::job::Build;
 use crate::layer::LayerForm;
@@ -19,7 +19,7 @@ use crate::plan::{HistoryItem, StepId, Target};
 use crate::{Error, Result, images, layer};
 
 /// The layers of one image.
-pub(crate) struct Layered {
+pub(crate) struct ImageLayers {
     /// The base's layers that stay, as they are described.
     pub(crate) below: Vec<Descriptor>,
     /// Whether the base's layers are in the first one of ours.
@@ -52,10 +52,10 @@ pub(crate) async fn layered(
     target: &Target,
     made: &BTreeMap<StepId, LayerInfo>,
     task: &Arc<Task>,
-) -> Result<Layered> {
+) -> Result<ImageLayers> {
     let base = target.image.base.as_ref().map(|key| &build.bases[key]);
     let image = base.map(|base| &base.image);
-    let mut layered = Layered {
+    let mut layered = ImageLayers {
         below: below(build, target, task).await?,
         whole: false,
         history: target.image.history.clone(),
@@ -132,11 +132,11 @@ fn parts_of(image: &Image) -> Vec<Part> {
 }
 
 /// Our own layers in the groups that become one each.
-fn groups(build: &Build, layered: &Layered, squash: Squash) -> Vec<Group> {
+fn groups(build: &Build, layers: &ImageLayers, squash: Squash) -> Vec<Group> {
     let mut groups: Vec<Group> = Vec::new();
     let mut place = None;
-    for step in layered.history.iter().filter_map(|item| item.layer) {
-        let Some(info) = layered.layers.get(&step) else { continue };
+    for step in layers.history.iter().filter_map(|item| item.layer) {
+        let Some(info) = layers.layers.get(&step) else { continue };
         let here = Some(&build.plan.steps[step.0].place);
         let part = Part { blob: info.descriptor.clone(), diff_id: info.diff_id };
         match groups.last_mut() {

@@ -8,7 +8,7 @@ use network::Uplink;
 use recorder::{ContentDirectory, Exchange, Recorder};
 use serde::{Deserialize, Serialize};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::secret::values;
 use crate::{Request, Result};
 

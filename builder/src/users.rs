@@ -5,7 +5,7 @@ use std::path::Path;
 use layers::Root;
 use task::Fault;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result};
 
 /// No user database larger than this is read.

@@ -6,9 +6,9 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 
-use builder::lower::{Lowered, lower};
+use builder::lower::{LoweringResult, lower};
 use builder::plan::key::{Key, definition};
-use builder::plan::{ImageKey, Resolved};
+use builder::plan::{ImageKey, ResolvedImages};
 use builder::{Context, Request, SourceFile};
 use image::{Config, Descriptor, Digest, Document, Image, Manifest, MediaType, Platform, RootFs};
 
@@ -67,11 +67,11 @@ fn key(text: &str, change: impl FnOnce(&mut Request)) -> Key {
     assert!(diagnostics.iter().all(|d| d.severity == dockerfile::Severity::Warning), "{text}");
     let mut request = request(text);
     change(&mut request);
-    let mut resolved = Resolved::default();
+    let mut resolved = ResolvedImages::default();
     let plan = loop {
         match lower(&file, &request, &request.platforms[0], &resolved) {
-            Ok(Lowered::Plan(plan)) => break plan,
-            Ok(Lowered::Needs(needs)) => {
+            Ok(LoweringResult::Plan(plan)) => break plan,
+            Ok(LoweringResult::Needs(needs)) => {
                 resolved.images.extend(needs.into_iter().map(|key| (key.clone(), image(&key))));
             }
             Err(diagnostics) => panic!("{text}: {diagnostics:?}"),
@@ -174,13 +174,13 @@ fn plan(text: &str) -> String {
         return diagnostics.iter().filter(bad).map(render).collect();
     }
     let request = request(text);
-    let mut resolved = Resolved { images: BTreeMap::new() };
+    let mut resolved = ResolvedImages { images: BTreeMap::new() };
     let mut rounds = 0;
     loop {
         rounds += 1;
         match lower(&file, &request, &request.platforms[0], &resolved) {
-            Ok(Lowered::Plan(plan)) => return format!("{plan}rounds: {rounds}\n"),
-            Ok(Lowered::Needs(needs)) => {
+            Ok(LoweringResult::Plan(plan)) => return format!("{plan}rounds: {rounds}\n"),
+            Ok(LoweringResult::Needs(needs)) => {
                 resolved.images.extend(needs.into_iter().map(|key| (key.clone(), image(&key))));
             }
             Err(diagnostics) => {

@@ -43,26 +43,26 @@ pub(crate) enum Buildx {
     Prune(prune::Prune),
     Version(about::Version),
     /// Without effect: there is one builder, and it needs no daemon
-    Create(Ignored),
+    Create(IgnoredOptions),
     /// Without effect: there is one builder
-    Use(Ignored),
+    Use(IgnoredOptions),
     /// Show the builder; there is one
-    Inspect(Ignored),
+    Inspect(IgnoredOptions),
     /// List the builder; there is one
     Ls,
     /// Without effect: there is one builder
-    Rm(Ignored),
+    Rm(IgnoredOptions),
 }
 
 /// The builder commands of scripts.
 #[derive(Debug, Args)]
-pub(crate) struct Ignored {
+pub(crate) struct IgnoredOptions {
     /// The names and flags
     #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
     arguments: Vec<String>,
 }
 
-impl Ignored {
+impl IgnoredOptions {
     fn note(&self, verb: &str) {
         let line = self.arguments.join(" ");
         eprintln!("warning: `buildx {verb} {line}` has no effect: there is one builder, default");

@@ -82,7 +82,7 @@ fn wants_json(arguments: &[OsString]) -> bool {
 
 /// The caller prints help and versions.
 fn needs_root(arguments: &[OsString]) -> bool {
-    let words = ["--help", "-h", "--version", "-V", "version", "completion"];
+    let words = ["--help", "-h", "help", "--version", "-V", "version", "completion"];
     let first = arguments.get(1);
     first.is_some_and(|first| !words.iter().any(|word| first == word))
         && !arguments.iter().any(|argument| argument == "--help")

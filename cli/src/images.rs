@@ -1,7 +1,7 @@
 //! `rbuild history`, `inspect`, `tag`, `untag`, `rmi`: what is in the store.
 
 use app::{App, Runnable, format, lookup, several};
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use clap::Args;
 use image::Platform;
 use options::{Dialect, Failure};
@@ -89,10 +89,10 @@ pub(crate) struct Inspect {
     /// The images, containers, volumes or networks
     #[arg(required_unless_present = "latest")]
     names: Vec<String>,
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long, conflicts_with = "names")]
     latest: bool,
-    /// Show the sizes of containers: what each wrote, and that with its image
+    /// Show the sizes of containers: of their changes, and with their image
     #[arg(short, long)]
     size: bool,
     /// Look for objects of this type only
@@ -125,7 +125,7 @@ impl Inspect {
         Ok(match self.kind.as_deref() {
             Some("image") => false,
             Some("manifest") => true,
-            _ => Working::find(app.store()?, name)?.is_some(),
+            _ => WorkingContainer::find(app.store()?, name)?.is_some(),
         })
     }
 
@@ -138,7 +138,7 @@ impl Inspect {
             _ => {}
         }
         if self.kind.as_deref() != Some("image") {
-            if let Some(working) = Working::find(store, name)? {
+            if let Some(working) = WorkingContainer::find(store, name)? {
                 return Ok(builder::working_document(&working, TOOL, self.format.is_some())?);
             }
             if let Some(container) = container_commands::container::containers(app)?.find(name)? {

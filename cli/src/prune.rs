@@ -3,13 +3,13 @@
 use std::time::{Duration, SystemTime};
 
 use app::{App, Runnable, format, observed};
-use builder::debug::Kept;
+use builder::debug::KeptFailure;
 use builder::{CacheFilter, unused_for};
 use clap::Args;
 use options::progress::Progress;
 use options::{Failure, flags};
 use serde_json::json;
-use store::{Budget, Collected, Removed, What};
+use store::{Budget, CollectionReport, ItemKind, RemovedItem};
 
 /// Remove what nothing needs: unnamed images, old build cache, leftovers
 #[derive(Debug, Args)]
@@ -70,14 +70,14 @@ impl Runnable for Prune {
             keep_bytes: self.keep,
             older_than: age,
             reserved: self.reserved_space.unwrap_or(0),
-            only: filters.only.clone(),
+            filter: filters.only.clone(),
             dry_run: self.dry_run || filters.nothing,
         };
         let (failed, collected) = observed("prune", Progress::Auto, |task| {
             // First: it may be all that holds what is collected then.
             let failed = self.failed(kept)?;
             if filters.only_failed() {
-                return Ok((failed, Collected::default()));
+                return Ok((failed, CollectionReport::default()));
             }
             if let Some(wanted) = self.min_free_space {
                 let short = wanted.saturating_sub(store.free_space()?);
@@ -95,7 +95,7 @@ impl Runnable for Prune {
             out!("{}", listed(&removed, &failed));
         }
         let verb = if self.dry_run { "would remove" } else { "removed" };
-        let count = |what: What| removed.iter().filter(|r| r.what == what).count();
+        let count = |kind: ItemKind| removed.iter().filter(|r| r.kind == kind).count();
         let steps = match failed.len() {
             0 => String::new(),
             number => format!(", {number} failed steps"),
@@ -103,10 +103,10 @@ impl Runnable for Prune {
         let bytes = failed.iter().map(|(_, bytes)| bytes).sum::<u64>();
         outln!(
             "{verb} {} blobs, {} snapshots, {} cached steps, {} cache mounts{steps}: {}",
-            count(What::Blob),
-            count(What::Snapshot),
-            count(What::Step),
-            count(What::Mount),
+            count(ItemKind::Blob),
+            count(ItemKind::Snapshot),
+            count(ItemKind::Step),
+            count(ItemKind::Mount),
             progress::bytes(removed.iter().map(|removed| removed.bytes).sum::<u64>() + bytes)
         );
         Ok(0)
@@ -115,7 +115,7 @@ impl Runnable for Prune {
 
 impl Prune {
     /// Removes what failing steps left; names and bytes of what is gone.
-    fn failed(&self, kept: Vec<Kept>) -> Result<Vec<(String, u64)>, Failure> {
+    fn failed(&self, kept: Vec<KeptFailure>) -> Result<Vec<(String, u64)>, Failure> {
         let mut gone = Vec::new();
         for kept in kept {
             let told = (kept.name().to_owned(), kept.bytes());
@@ -127,21 +127,21 @@ impl Prune {
     }
 }
 
-fn word(what: What) -> &'static str {
+fn word(what: ItemKind) -> &'static str {
     match what {
-        What::Blob => "blob",
-        What::Snapshot => "snapshot",
-        What::Step => "step",
-        What::Mount => "mount",
+        ItemKind::Blob => "blob",
+        ItemKind::Snapshot => "snapshot",
+        ItemKind::Step => "step",
+        ItemKind::Mount => "mount",
     }
 }
 
-fn listed(removed: &[Removed], failed: &[(String, u64)]) -> String {
+fn listed(removed: &[RemovedItem], failed: &[(String, u64)]) -> String {
     let mut rows: Vec<Vec<String>> = removed
         .iter()
         .map(|removed| {
             let size = progress::bytes(removed.bytes);
-            let (what, why) = (word(removed.what).to_owned(), removed.why.as_str().to_owned());
+            let (what, why) = (word(removed.kind).to_owned(), removed.reason.as_str().to_owned());
             vec![what, removed.id.clone(), size, why]
         })
         .collect();
@@ -188,7 +188,7 @@ impl Runnable for Du {
             }
             for entry in &entries {
                 let value = json!({
-                    "ID": entry.id, "Type": word(entry.what), "Size": progress::bytes(entry.bytes),
+                    "ID": entry.id, "Type": word(entry.kind), "Size": progress::bytes(entry.bytes),
                     "Bytes": entry.bytes, "Shared": entry.shared, "LastUsed": entry.used,
                     "Description": entry.about,
                 });
@@ -211,7 +211,7 @@ impl Runnable for Du {
                     true => "shared".to_owned(),
                     false => progress::bytes(entry.bytes),
                 };
-                vec![id, word(entry.what).to_owned(), size, used, entry.about.clone()]
+                vec![id, word(entry.kind).to_owned(), size, used, entry.about.clone()]
             })
             .collect();
         rows.extend(kept.iter().map(|kept| {
@@ -222,7 +222,7 @@ impl Runnable for Du {
         }));
         out!("{}", format::table(&["ID", "TYPE", "SIZE", "UNUSED FOR", "DESCRIPTION"], &rows));
         let total = entries.iter().map(|entry| entry.bytes).sum::<u64>();
-        let failed = kept.iter().map(Kept::bytes).sum::<u64>();
+        let failed = kept.iter().map(KeptFailure::bytes).sum::<u64>();
         outln!("total: {}", progress::bytes(total + failed));
         Ok(0)
     }

@@ -7,7 +7,7 @@ use build_commands::verify_build::VerifyBuild;
 use build_commands::{bake, bud, debug, plan};
 use clap::{Args, CommandFactory, Parser, Subcommand};
 use clap_complete::Shell;
-use container_commands::container::Look;
+use container_commands::container::StatusCommand;
 use container_commands::oci_runtime::OciRuntime;
 use container_commands::{container, network, oci_runtime, run, volume, working};
 use image_commands::attest::{Attest, VerifyAttestation};
@@ -18,7 +18,7 @@ use image_commands::{
     account, image_list, images as image_names, import, manifest, sbom, transfer,
 };
 use options::globals::Globals;
-use options::help::Overview;
+use options::overview::{Group, Overview};
 use options::{Dialect, Failure, reference, tree};
 
 use crate::{about, care, docker, images, prune};
@@ -68,7 +68,7 @@ enum Command {
     Export(container::Export),
     Port(container::Port),
     #[command(flatten)]
-    Look(Look),
+    Status(StatusCommand),
     #[command(subcommand)]
     Volume(volume::Volume),
     #[command(subcommand)]
@@ -156,75 +156,62 @@ enum Command {
 }
 
 impl Overview for Rbuild {
-    const GROUPS: &[(&str, &[&str])] = &[
-        ("Build", &["bud", "bake", "plan", "debug", "lock", "verify-build"]),
-        (
-            "Working containers",
-            &[
-                "from",
-                "copy",
-                "add",
-                "config",
-                "commit",
-                "mount",
-                "umount",
-                "containers",
-                "rename",
-                "unshare",
-            ],
-        ),
+    const GROUPS: &[Group] = &[
+        ("Build", &["bud", "bake", "plan"], &["debug", "lock", "verify-build"]),
         (
             "Containers",
+            &["run", "ps", "logs", "exec", "cp", "stop", "rm"],
             &[
-                "run",
                 "create",
                 "start",
-                "stop",
                 "restart",
+                "kill",
+                "wait",
                 "pause",
                 "unpause",
                 "update",
-                "kill",
-                "wait",
-                "rm",
-                "ps",
-                "port",
-                "logs",
-                "exec",
                 "attach",
-                "cp",
-                "diff",
-                "export",
                 "top",
                 "stats",
                 "events",
+                "port",
+                "diff",
+                "export",
                 "healthcheck",
                 "volume",
                 "network",
             ],
         ),
-        ("Images", &["images", "history", "inspect", "tag", "untag", "rmi", "manifest", "sbom"]),
-        ("Registries", &["pull", "push", "save", "load", "import", "login", "logout", "registry"]),
+        (
+            "Images",
+            &["images", "pull", "push", "tag", "rmi", "inspect", "history"],
+            &["untag", "save", "load", "import", "manifest", "sbom"],
+        ),
+        ("Registries", &["login", "registry"], &["logout"]),
         (
             "Trust",
+            &["sign", "verify", "policy"],
             &[
-                "sign",
-                "verify",
                 "attest",
                 "verify-attestation",
                 "sign-blob",
                 "verify-blob",
                 "trust",
-                "policy",
                 "generate-key-pair",
                 "public-key",
             ],
         ),
         (
-            "System",
-            &["prune", "du", "df", "check", "runtime", "info", "version", "completion", "man"],
+            "Working containers, as in buildah",
+            &["from", "commit"],
+            &["copy", "add", "config", "mount", "umount", "containers", "rename", "unshare"],
         ),
-        ("As Docker groups them", &["container", "image", "system", "buildx"]),
+        (
+            "System",
+            &["df", "prune", "check"],
+            &["du", "info", "version", "runtime", "completion", "man"],
+        ),
+        ("Commands in Docker's groups", &[], &["container", "image", "system", "buildx"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rbuild bud -t app .                            # build the Dockerfile here",
@@ -281,7 +268,7 @@ fn quickly(line: &[OsString]) -> Option<Rbuild> {
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
+const ALONE: &[tree::CommandReader<EveryCommand, Command>] = options::each_alone! {
     "bud" => Command::Bud, "build" => Command::Bud, "build-using-dockerfile" => Command::Bud,
     "bake" => Command::Bake, "plan" => Command::Plan, "run" => Command::Run,
     "create" => Command::Create, "start" => Command::Start, "restart" => Command::Restart,
@@ -302,9 +289,9 @@ const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
     "login" => Command::Login, "logout" => Command::Logout, "prune" => Command::Prune,
     "du" => Command::Du, "df" => Command::Df, "check" => Command::Check, "info" => Command::Info,
     "version" => Command::Version,
-    "top" => |own| Command::Look(Look::Top(own)),
-    "stats" => |own| Command::Look(Look::Stats(own)),
-    "events" => |own| Command::Look(Look::Events(own)),
+    "top" => |own| Command::Status(StatusCommand::Top(own)),
+    "stats" => |own| Command::Status(StatusCommand::Stats(own)),
+    "events" => |own| Command::Status(StatusCommand::Events(own)),
     "sign" => |own| Command::Trust(TrustCommand::Sign(own)),
     "verify" => |own| Command::Trust(TrustCommand::Verify(own)),
     "generate-key-pair" => |own| Command::Trust(TrustCommand::GenerateKeyPair(own)),
@@ -316,7 +303,7 @@ const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
 fn dispatch(command: Command, app: &App) -> Result<u8, Failure> {
     run_each! { command, app, Command {
         Bud, Bake, Plan, Run, Create, Start, Restart, Pause, Unpause, Update, Cp, Diff,
-        Export, Look, Port, Volume, Network, Container, Image, System, Buildx, Debug, From,
+        Export, Status, Port, Volume, Network, Container, Image, System, Buildx, Debug, From,
         Copy, Add, Config, Commit, Mount, Umount, Containers, Rename, Unshare, Ps, Logs,
         Exec, Attach, Stop, Kill, Wait, Rm, Images, History, Inspect, Tag, Untag, Rmi, Pull,
         Push, Save, Load, Import, Manifest, Lock, Sbom, Trust, VerifyBuild, Attest,

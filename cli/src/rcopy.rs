@@ -10,9 +10,9 @@ use image_commands::{
     layers, ratelimit, raw, standalone, sync, tags, validate,
 };
 use options::globals::Globals;
-use options::help::Overview;
+use options::overview::{Group, Overview};
 use options::settings::Settings;
-use options::{Failure, reference, tree};
+use options::{Failure, reference, translate, tree};
 
 use crate::about;
 
@@ -105,46 +105,32 @@ enum Command {
 }
 
 impl Overview for Rcopy {
-    const GROUPS: &[(&str, &[&str])] = &[
-        ("Copy", &["copy", "sync", "pull", "push", "layers", "export", "get-file"]),
+    const GROUPS: &[Group] = &[
+        ("Copy", &["copy", "sync", "pull", "push"], &["layers", "export", "get-file"]),
         (
             "Look",
+            &["inspect", "list-tags", "digest", "diff", "explore", "tree"],
             &[
-                "inspect",
-                "explore",
                 "config",
-                "list-tags",
                 "ls",
                 "catalog",
-                "digest",
                 "manifest-digest",
-                "diff",
                 "validate",
-                "tree",
                 "download",
                 "ratelimit",
+                "whoami",
             ],
         ),
         (
             "Change",
-            &[
-                "append",
-                "mutate",
-                "flatten",
-                "rebase",
-                "check-base",
-                "index",
-                "tag",
-                "delete",
-                "clean",
-            ],
+            &["tag", "delete", "mutate", "rebase"],
+            &["append", "flatten", "check-base", "index", "clean"],
         ),
-        ("Parts", &["artifact", "blob", "manifest"]),
+        ("Parts of images", &["artifact"], &["blob", "manifest"]),
         (
             "Trust",
+            &["sign", "verify"],
             &[
-                "sign",
-                "verify",
                 "sign-blob",
                 "verify-blob",
                 "trust",
@@ -155,7 +141,7 @@ impl Overview for Rcopy {
                 "public-key",
             ],
         ),
-        ("System", &["login", "logout", "whoami", "auth", "version", "completion", "man"]),
+        ("System", &["login", "logout"], &["auth", "version", "completion", "man"]),
     ];
     const EXAMPLES: &[&str] = &[
         "rcopy copy docker://registry.example/app:1 oci:app:1            # to a layout",
@@ -172,9 +158,13 @@ pub(crate) fn run(
     arguments: &[OsString],
     rootless: bool,
 ) -> Result<Result<u8, Failure>, clap::Error> {
-    let Rcopy { every, command } = match quickly(arguments) {
+    let arguments = match translate::translated(arguments) {
+        Ok(line) => line,
+        Err(failure) => return Ok(Err(failure)),
+    };
+    let Rcopy { every, command } = match quickly(&arguments) {
         Some(parsed) => parsed,
-        None => tree::parse::<Rcopy>(arguments)?,
+        None => tree::parse::<Rcopy>(&arguments)?,
     };
     let EveryCommand { mut globals, settings, tls_verify } = every;
     if settings.debug && globals.log.is_none() {
@@ -195,7 +185,7 @@ fn quickly(line: &[OsString]) -> Option<Rcopy> {
 }
 
 /// Commands without commands of their own, by name.
-const ALONE: &[tree::Alone<EveryCommand, Command>] = options::each_alone! {
+const ALONE: &[tree::CommandReader<EveryCommand, Command>] = options::each_alone! {
     "copy" => Command::Copy, "cp" => Command::Copy, "sync" => Command::Sync,
     "inspect" => Command::Inspect, "explore" => Command::Explore, "list-tags" => Command::ListTags,
     "ls" => Command::Ls, "catalog" => Command::Catalog, "pull" => Command::Pull,

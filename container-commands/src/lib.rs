@@ -24,11 +24,13 @@
 extern crate app;
 
 pub mod container;
+mod descriptors;
 pub mod network;
 pub mod oci_runtime;
 pub mod quadlet;
 pub mod run;
 mod run_files;
 mod run_lazily;
+mod table;
 pub mod volume;
 pub mod working;

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
-use app::{App, Runnable, format, several};
+use app::{App, Runnable, several};
 use clap::{Args, Subcommand};
 use containers::{NetworkFilter, network_document};
 use network::{IpNet, Networks, NewNetwork, NewSubnet};
@@ -12,6 +12,7 @@ use runtime::Membership;
 use serde_json::Value;
 
 use crate::container::{containers, require};
+use crate::table::TableFlags;
 
 /// Manage networks between containers
 #[derive(Debug, Subcommand)]
@@ -125,18 +126,11 @@ pub struct Ls {
     /// Show matching networks only: name=, id=, driver=, label=, scope=, type=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Format each network with a Go template (`table TEMPLATE` for columns), or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Print ids only
-    #[arg(short, long)]
-    quiet: bool,
+    #[command(flatten)]
+    table: TableFlags,
     /// Show full ids
     #[arg(long)]
     no_trunc: bool,
-    /// Print no header
-    #[arg(long)]
-    noheading: bool,
 }
 
 const HEADERS: [(&str, &str); 9] = [
@@ -168,17 +162,8 @@ impl Ls {
                 row
             })
             .collect();
-        match self.format.as_deref() {
-            Some("json") => rows.iter().for_each(|row| outln!("{row}")),
-            None if self.quiet => {
-                let ids = rows.iter().filter_map(|row| row["ID"].as_str());
-                ids.for_each(|id| outln!("{id}"));
-            }
-            given => {
-                let usual = "table {{.ID}}\\t{{.Name}}\\t{{.Driver}}\\t{{.Scope}}";
-                out!("{}", format::lines(given.unwrap_or(usual), &rows, &HEADERS, self.noheading)?);
-            }
-        }
+        let usual = "table {{.ID}}\\t{{.Name}}\\t{{.Driver}}\\t{{.Scope}}";
+        self.table.print(&rows, "ID", usual, &HEADERS)?;
         Ok(0)
     }
 }
@@ -196,7 +181,7 @@ pub struct Inspect {
     /// Format each network with a Go template
     #[arg(short, long, value_name = "TEMPLATE")]
     format: Option<String>,
-    /// Accepted: the containers of a network are always shown
+    /// Accepted: it adds the services of a swarm, and networks of this machine have none
     #[arg(short, long)]
     verbose: bool,
     /// The networks

@@ -14,10 +14,11 @@ use options::dialect::{Dialect, RunNames};
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use options::{Failure, environment, flags, refused};
-use runtime::{AttachOptions, Attached, ContainerSpec, Notify, Stdio};
+use runtime::{AttachOptions, AttachOutcome, ContainerSpec, Notify, Stdio};
 use task::{Kind, Task};
 
 use crate::container::{self, attachment, need_terminal, size, start_failure};
+use crate::descriptors::{DescriptorFlags, add_opened_sockets};
 use crate::run_files::{check_health, find_mounted, volumes_from};
 use crate::run_lazily;
 use crate::working;
@@ -62,14 +63,13 @@ pub(crate) struct NewFlags {
     /// Mount the volumes and host paths of another container
     #[arg(long, value_name = "CONTAINER[:ro]")]
     volumes_from: Vec<String>,
-    /// Pull the image: always, missing, never, or newer: always, but the store's is good enough where
-    /// the registry does not give it (default: missing)
+    /// Pull the image: missing (default), always, never, or newer, which uses the image in the store if
+    /// the pull fails
     #[arg(long, value_enum)]
     pull: Option<PullPolicy>,
     #[command(flatten)]
     platform: options::platform::PlatformFlags,
-    /// Run in a directory of this machine in place of an image; with `:O` behind it, what the
-    /// container writes is kept apart
+    /// Run in a directory of this machine instead of an image; with DIR:O the directory does not change
     #[arg(long)]
     rootfs: bool,
     /// Do not show the progress of a pull
@@ -98,8 +98,8 @@ pub struct Run {
     /// Run in the background and print the container's id
     #[arg(short, long)]
     detach: bool,
-    /// Start before the image is here, and fetch files when they are read; with --rm. Layers must be
-    /// zstd:chunked or eStargz
+    /// Start before the image is here, and fetch files when they are read. Needs --rm, and layers in
+    /// zstd:chunked, eStargz or gzip with an index
     #[arg(long)]
     lazy: bool,
     /// Remove the container and its image when the container ends, unless something else uses the image
@@ -121,6 +121,8 @@ pub struct Run {
     /// Forward signals to the program (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: Option<bool>,
+    #[command(flatten)]
+    descriptors: DescriptorFlags,
     #[command(flatten)]
     working: working::RunFlags,
     /// The image or working container, then the command and its arguments (default: the image's)
@@ -176,6 +178,7 @@ fn wants_monitor(spec: &ContainerSpec) -> bool {
     let told = life.pidfile.is_some() || life.monitor_pidfile.is_some();
     ids || joins
         || told
+        || !life.requires.is_empty()
         || life.health.test.is_some()
         || life.notify != Notify::Ignore
         || life.timeout > 0
@@ -239,7 +242,7 @@ impl Run {
         let names = Dialect::spoken().run_names();
         if names != RunNames::Image
             && !self.new.rootfs
-            && let Some(found) = builder::working::Working::find(store, name)?
+            && let Some(found) = builder::working::WorkingContainer::find(store, name)?
         {
             return self.in_working(app, found, command);
         }
@@ -253,7 +256,9 @@ impl Run {
                 .hint(format!("there is no working container {name:?}")));
         }
         // Wrong flags are reported before anything is fetched.
+        let mut start = self.start_options()?;
         let mut spec = self.new.spec(command)?;
+        add_opened_sockets(&mut start, spec.process.init);
         spec.lifecycle.remove |= self.rmi;
         if self.new.tty && self.new.interactive && !self.detach {
             need_terminal()?;
@@ -261,7 +266,7 @@ impl Run {
         // A container without a name needs no record and no monitor.
         let nameless = self.new.name.is_none() && self.new.cidfile.is_none();
         let nameless = nameless && self.new.volumes_from.is_empty() && self.attach.is_empty();
-        let nameless = nameless && !wants_monitor(&spec);
+        let nameless = nameless && !wants_monitor(&spec) && start.descriptors.is_empty();
         let removes = self.new.rm || self.rmi;
         let forgotten = removes && !self.new.tty && !self.detach && nameless;
         if self.lazy {
@@ -269,7 +274,7 @@ impl Run {
                 let what = "--lazy: a container that can start again needs its whole image";
                 return Err(Failure::usage(what).hint(
                     "give --rm, and no --detach, --tty, --name, --cidfile, --volumes-from, --attach, \
-                     --health-*, --rootfs or --userns=auto",
+                     --health-*, --preserve-fds, --rootfs or --userns=auto",
                 ));
             }
             if let Some(code) = self.lazily(app, name, &spec)? {
@@ -285,13 +290,23 @@ impl Run {
                 let files = files.map_err(start_failure)?.into();
                 self.transient(app, (image, files), spec, &task)?
             }
-            _ => self.kept(app, (name, image.as_ref()), spec, &task)?,
+            _ => self.kept(app, (name, image.as_ref()), (spec, &start), &task)?,
         };
         if self.rmi {
             images::remove_unused(app, name)?;
         }
         task.done();
         Ok(code)
+    }
+
+    fn start_options(&self) -> Result<StartOptions, Failure> {
+        Ok(StartOptions {
+            attached: !self.detach,
+            size: size(),
+            notify: environment::notify_socket(),
+            descriptors: self.descriptors.numbers()?,
+            environment: Vec::new(),
+        })
     }
 
     /// Runs while the image is fetched; `None` where that cannot be or need not be.
@@ -322,7 +337,7 @@ impl Run {
     fn in_working(
         &self,
         app: &App,
-        found: builder::working::Working,
+        found: builder::working::WorkingContainer,
         command: &[String],
     ) -> Result<u8, Failure> {
         let new = &self.new;
@@ -345,7 +360,9 @@ impl Run {
             (new.platform.given(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
             (new.container.wants_ids(), "--userns or a map of ids"),
+            (new.container.joins(), "a namespace of another container"),
             (self.rmi, "--rmi"),
+            (self.descriptors.given().is_some(), "--preserve-fds or --preserve-fd"),
         ];
         if let Some((_, flag)) = given.iter().find(|(given, _)| *given) {
             return Err(Failure::usage(format!("{flag} is for new containers"))
@@ -385,13 +402,11 @@ impl Run {
         &self,
         app: &App,
         image: (&str, Option<&Image>),
-        spec: ContainerSpec,
+        (spec, options): (ContainerSpec, &StartOptions),
         task: &Task,
     ) -> Result<u8, Failure> {
         let container = self.new.create(app, image, spec, false, task)?;
-        let notify = environment::notify_socket();
-        let options = StartOptions { attached: !self.detach, size: size(), notify };
-        if let Err(error) = container.start(&options, task) {
+        if let Err(error) = container.start(options, task) {
             container.remove(true, task)?;
             container.discard_volumes();
             return Err(start_failure(error));
@@ -409,12 +424,12 @@ impl Run {
         let options = AttachOptions { replay: true, forward_signals, ..attachment(input, keys) };
         let shown = [wants(Stream::Stdout), wants(Stream::Stderr)];
         match container.attach_some(shown, &options, task)? {
-            Attached::Detached => {
+            AttachOutcome::Detached => {
                 let name = container.name();
                 eprintln!("detached from {name}; `rbuild attach {name}` comes back");
                 Ok(0)
             }
-            Attached::Exited(status) => {
+            AttachOutcome::Exited(status) => {
                 if self.new.rm || self.rmi {
                     // Its monitor does the same; the name is free then.
                     container.remove(true, task)?;
@@ -525,7 +540,7 @@ impl NewFlags {
         let from = place::remote_locations(app, name)?;
         let reach = self.registry.reach()?;
         let pulled = place::first_there(&from, |from| {
-            let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+            let progress = Progress::Auto.unless(self.quiet);
             observed("pull", progress, |task| {
                 place::pull(app, from, &platform, reach.clone(), task)
             })
@@ -558,31 +573,5 @@ impl NewFlags {
         let asked = app.permit_stored(image.descriptor().digest, &self.registry.reach()?);
         asked.map_err(|failure| failure.context(format!("using {name} of the store")))?;
         Ok(Some(image))
-    }
-}
-
-/// Passes INT, TERM, HUP, QUIT, USR1 and USR2 on to the container's first process.
-pub(crate) fn forward_signals(pid: u32) -> Option<Forwarding> {
-    use signal_hook::consts::{SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2};
-    let all = [SIGHUP, SIGINT, SIGQUIT, SIGTERM, SIGUSR1, SIGUSR2];
-    let mut signals = signal_hook::iterator::Signals::new(all).ok()?;
-    let handle = signals.handle();
-    let pid = rustix::process::Pid::from_raw(i32::try_from(pid).ok()?)?;
-    std::thread::spawn(move || {
-        for signal in signals.forever() {
-            if let Some(signal) = rustix::process::Signal::from_named_raw(signal) {
-                let _ = rustix::process::kill_process(pid, signal);
-            }
-        }
-    });
-    Some(Forwarding(handle))
-}
-
-/// Signals are passed on as long as this lives.
-pub(crate) struct Forwarding(signal_hook::iterator::Handle);
-
-impl Drop for Forwarding {
-    fn drop(&mut self) {
-        self.0.close();
     }
 }

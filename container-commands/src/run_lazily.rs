@@ -8,7 +8,7 @@ use app::{App, quiet_task};
 use image::{Image, Platform};
 use task::Canceller;
 use transport::at::StoreImage;
-use transport::{Indexes, Lazily, Location, Resolved, StoreIndexes, lazily};
+use transport::{Indexes, Lazily, Location, ResolvedSource, StoreIndexes, lazily};
 
 use options::{Failure, Reach};
 
@@ -17,7 +17,7 @@ pub(crate) struct LazyRun {
     /// Its configuration.
     pub image: Image,
     lazily: Lazily,
-    mounted: lazy::Mounted,
+    mounted: lazy::LazyMount,
     canceller: Canceller,
     /// The name that the store is to keep it by, and what the policy let through.
     name: String,
@@ -41,10 +41,10 @@ pub(crate) fn open(
     let opened = place::first_there(&place::remote_locations(app, name)?, |from| {
         let source = Access::new(app, reach.clone()).source(from)?;
         let gate = app.gate()?;
-        let noting = builder::Noting::new(&*gate);
+        let noting = builder::RecordingGate::new(&*gate);
         let (named, image) = app.wait(async {
             let sealed = source.seal(&task).await.map_err(Failure::of)?;
-            let resolved = Resolved::new(&*source, sealed);
+            let resolved = ResolvedSource::new(&*source, sealed);
             let (named, image) = transport::open(&resolved, platform).await?;
             transport::permit(&*source, &noting, &named, image.descriptor(), &task).await?;
             Ok::<_, Failure>((named, image))
@@ -73,7 +73,7 @@ impl LazyRun {
     ///
     /// # Errors
     /// No thread can be had.
-    pub(crate) fn keep(self, app: &App) -> Result<Keeping, Failure> {
+    pub(crate) fn keep(self, app: &App) -> Result<BackgroundFetch, Failure> {
         let store = app.store()?.clone();
         let LazyRun { lazily, mounted, canceller, name, from, permitted, .. } = self;
         let keep = move || {
@@ -93,18 +93,18 @@ impl LazyRun {
         };
         let thread = std::thread::Builder::new().name("fetching".to_owned()).spawn(keep);
         let thread = thread.map_err(|error| Failure::io("starting a thread", &error))?;
-        Ok(Keeping { thread: Some(thread), canceller, _mounted: mounted })
+        Ok(BackgroundFetch { thread: Some(thread), canceller, _mounted: mounted })
     }
 }
 
-/// The rest of an image is fetched as long as this lives.
-pub(crate) struct Keeping {
+/// Fetches the rest of an image in the background until this is dropped.
+pub(crate) struct BackgroundFetch {
     thread: Option<JoinHandle<()>>,
     canceller: Canceller,
-    _mounted: lazy::Mounted,
+    _mounted: lazy::LazyMount,
 }
 
-impl Drop for Keeping {
+impl Drop for BackgroundFetch {
     fn drop(&mut self) {
         self.canceller.cancel();
         if let Some(thread) = self.thread.take() {

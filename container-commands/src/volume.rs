@@ -2,15 +2,17 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
-use app::{App, Runnable, format, observed, several};
+use app::{App, Runnable, observed, quiet_task, several};
 use clap::{Args, Subcommand};
-use containers::{Volume as Known, VolumeFilter, Volumes};
+use containers::{Volume as StoredVolume, VolumeFilter, Volumes};
 use options::progress::Progress;
 use options::{Failure, environment, flags};
 use serde_json::Value;
 
-use crate::container::out_of;
+use crate::container::{out_of, patience};
+use crate::table::TableFlags;
 
 /// Manage volumes: directories that outlive containers
 #[derive(Debug, Subcommand)]
@@ -123,16 +125,18 @@ pub struct Ls {
     /// Show matching volumes only: name=, label=, label!=, driver=, scope=, dangling=
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Format each volume with a Go template (`table TEMPLATE` for columns), or json
-    #[arg(long, value_name = "TEMPLATE")]
-    format: Option<String>,
-    /// Print names only
-    #[arg(short, long)]
-    quiet: bool,
-    /// Print no header
-    #[arg(long)]
-    noheading: bool,
+    #[command(flatten)]
+    table: TableFlags,
 }
+
+const HEADERS: [(&str, &str); 6] = [
+    ("Driver", "DRIVER"),
+    ("Name", "VOLUME NAME"),
+    ("Mountpoint", "MOUNTPOINT"),
+    ("Scope", "SCOPE"),
+    ("CreatedAt", "CREATED AT"),
+    ("Labels", "LABELS"),
+];
 
 impl Ls {
     fn run(self, volumes: &Volumes) -> Result<u8, Failure> {
@@ -140,28 +144,13 @@ impl Ls {
         for filter in &self.filter {
             retain(&mut all, filter, volumes)?;
         }
-        let rows: Vec<Value> = all.iter().map(Known::document).collect();
-        match self.format.as_deref() {
-            Some("json") => rows.iter().for_each(|row| outln!("{row}")),
-            _ if self.quiet => all.iter().for_each(|volume| outln!("{}", volume.name)),
-            given => {
-                let template = given.unwrap_or("table {{.Driver}}\\t{{.Name}}");
-                let headers = [
-                    ("Driver", "DRIVER"),
-                    ("Name", "VOLUME NAME"),
-                    ("Mountpoint", "MOUNTPOINT"),
-                    ("Scope", "SCOPE"),
-                    ("CreatedAt", "CREATED AT"),
-                    ("Labels", "LABELS"),
-                ];
-                out!("{}", format::lines(template, &rows, &headers, self.noheading)?);
-            }
-        }
+        let rows: Vec<Value> = all.iter().map(StoredVolume::document).collect();
+        self.table.print(&rows, "Name", "table {{.Driver}}\\t{{.Name}}", &HEADERS)?;
         Ok(0)
     }
 }
 
-fn retain(all: &mut Vec<Known>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
+fn retain(all: &mut Vec<StoredVolume>, filter: &str, volumes: &Volumes) -> Result<(), Failure> {
     let condition = VolumeFilter::parse(filter).ok_or_else(|| {
         Failure::usage(format!("--filter {filter:?} is not supported"))
             .hint("name=, label=, label!=, driver=, scope= and dangling= are supported")
@@ -206,6 +195,10 @@ pub struct Rm {
     /// Ignore missing volumes
     #[arg(short, long)]
     force: bool,
+    /// With --force, remove the containers that use it too: wait this many seconds before killing
+    /// them; -1 waits as long as it takes
+    #[arg(short, long, value_name = "SECONDS", value_parser = patience, allow_hyphen_values = true, requires = "force")]
+    time: Option<Duration>,
     /// Remove all volumes
     #[arg(short, long, conflicts_with = "volumes")]
     all: bool,
@@ -220,7 +213,11 @@ impl Rm {
             self.volumes = volumes.list()?.into_iter().map(|volume| volume.name).collect();
         }
         let (_, answer) = several::each(&self.volumes, |name| {
-            match volumes.remove(name) {
+            let removed = match self.time {
+                Some(time) => volumes.remove_with_users(name, time, &quiet_task("stop")),
+                None => volumes.remove(name),
+            };
+            match removed {
                 Err(containers::Error::NoVolume { .. }) if self.force => {}
                 removed => removed?,
             }

@@ -7,7 +7,7 @@ use store::{ContainerRecord, Store};
 use task::Fault;
 
 use crate::create::reserved;
-use crate::record::{Record, WORKING};
+use crate::record::Record;
 use crate::{Error, Result};
 
 /// The containers of a store. Cheap to clone.
@@ -36,6 +36,8 @@ pub enum Phase {
     Running,
     /// Its program runs and gets no time.
     Paused,
+    /// Its program runs, and a command that stops it waits for its end.
+    Stopping,
     /// Its program ended and is about to be started again.
     Restarting,
     /// Its program ended.
@@ -46,10 +48,11 @@ pub enum Phase {
 
 impl Phase {
     /// All of them.
-    pub const ALL: [Phase; 6] = [
+    pub const ALL: [Phase; 7] = [
         Phase::Created,
         Phase::Running,
         Phase::Paused,
+        Phase::Stopping,
         Phase::Restarting,
         Phase::Exited,
         Phase::Dead,
@@ -61,6 +64,7 @@ impl Phase {
             Phase::Created => "created",
             Phase::Running => "running",
             Phase::Paused => "paused",
+            Phase::Stopping => "stopping",
             Phase::Restarting => "restarting",
             Phase::Exited => "exited",
             Phase::Dead => "dead",
@@ -201,7 +205,7 @@ impl Container {
     pub fn kind(&self) -> Kind {
         let has = |file: &str| self.row.directory.join(file).exists();
         match () {
-            () if has(WORKING) => Kind::Working,
+            () if has("working.json") => Kind::Working,
             () if has("failed.json") => Kind::Failure,
             () => Kind::Program,
         }
@@ -213,6 +217,7 @@ impl Container {
         match state.status {
             Status::Created => Phase::Created,
             Status::Running if crate::pause::is_frozen(self.directory()) => Phase::Paused,
+            Status::Running if crate::ended::is_stopping(self.directory()) => Phase::Stopping,
             Status::Running => Phase::Running,
             Status::Exited if crate::ended::restarting(self.directory()) => Phase::Restarting,
             Status::Exited => Phase::Exited,
@@ -222,7 +227,7 @@ impl Container {
 
     /// Whether its program runs.
     pub fn is_running(&self) -> bool {
-        matches!(self.phase(), Phase::Running | Phase::Paused)
+        matches!(self.phase(), Phase::Running | Phase::Paused | Phase::Stopping)
     }
 
     /// Whether its program works; nothing where that is not checked, or it does not run.
@@ -241,7 +246,7 @@ impl Container {
         match self.phase() {
             Phase::Created => reserved(self.directory()) == Some(false),
             Phase::Exited | Phase::Dead => self.record.spec.lifecycle.remove,
-            Phase::Running | Phase::Paused | Phase::Restarting => false,
+            Phase::Running | Phase::Paused | Phase::Stopping | Phase::Restarting => false,
         }
     }
 }

@@ -5,18 +5,18 @@ use regex::Regex;
 use runtime::Restart;
 
 use crate::filter::LabelFilter;
-use crate::{Container, Containers, Error, Result};
+use crate::{Container, Containers, Error, Phase, Result};
 
 /// Which containers are listed.
 #[derive(Debug, Clone)]
 pub struct ContainerFilter {
-    key: About,
+    key: FilterKey,
     text: String,
 }
 
-/// What a condition is about.
+/// The key of a filter, with its value.
 #[derive(Debug, Clone)]
-enum About {
+enum FilterKey {
     Id,
     Name(Regex),
     Status,
@@ -30,7 +30,7 @@ enum About {
     /// Those made before the container with this name or id, or after it.
     Before,
     Since,
-    /// Those with an id among these: what [`About::Before`] and [`About::Since`] mean.
+    /// Those with an id among these: what [`FilterKey::Before`] and [`FilterKey::Since`] mean.
     Among(Vec<String>),
     Publish(Vec<(u16, Protocol)>),
     Expose(Vec<(u16, Protocol)>),
@@ -63,24 +63,27 @@ impl ContainerFilter {
     /// has no such value.
     pub fn parse(text: &str, moment: &dyn Fn(&str) -> Option<f64>) -> Option<ContainerFilter> {
         if let Some(label) = text.strip_prefix("label!=") {
-            let key = About::NoLabel(LabelFilter::parse(label));
+            let key = FilterKey::NoLabel(LabelFilter::parse(label));
             return Some(ContainerFilter { key, text: label.to_owned() });
         }
         let (key, value) = text.split_once('=')?;
         let key = match key {
-            "id" => About::Id,
-            "name" => About::Name(Regex::new(value.strip_prefix('/').unwrap_or(value)).ok()?),
-            "label" => About::Label(LabelFilter::parse(value)),
-            "ancestor" => About::Ancestor,
-            "exited" => About::Exited(value.parse().ok()?),
-            "volume" => About::Volume,
-            "network" => About::Network,
-            "health" => About::Health,
-            "before" => About::Before,
-            "since" => About::Since,
-            "publish" => About::Publish(ports(value)?),
-            "expose" => About::Expose(ports(value)?),
-            "until" => About::Until(moment(value)?.max(0.0) as u64),
+            "id" => FilterKey::Id,
+            "name" => FilterKey::Name(Regex::new(value.strip_prefix('/').unwrap_or(value)).ok()?),
+            "label" => FilterKey::Label(LabelFilter::parse(value)),
+            "ancestor" => FilterKey::Ancestor,
+            "exited" => FilterKey::Exited(value.parse().ok()?),
+            "volume" => FilterKey::Volume,
+            "network" => FilterKey::Network,
+            "health" => {
+                let known = ["none", "starting", "healthy", "unhealthy"];
+                known.contains(&value).then_some(FilterKey::Health)?
+            }
+            "before" => FilterKey::Before,
+            "since" => FilterKey::Since,
+            "publish" => FilterKey::Publish(ports(value)?),
+            "expose" => FilterKey::Expose(ports(value)?),
+            "until" => FilterKey::Until(moment(value)?.max(0.0) as u64),
             "status" => {
                 // podman's words.
                 let text = match value {
@@ -88,17 +91,23 @@ impl ContainerFilter {
                     "configured" | "initialized" => "created",
                     phase => phase,
                 };
-                return Some(ContainerFilter { key: About::Status, text: text.to_owned() });
+                // No container here is in these states of docker and podman.
+                let known = Phase::ALL.map(Phase::as_str);
+                (known.contains(&text) || ["removing", "unknown"].contains(&text)).then_some(())?;
+                return Some(ContainerFilter { key: FilterKey::Status, text: text.to_owned() });
             }
             "restart-policy" if value == "none" => {
-                return Some(ContainerFilter { key: About::RestartPolicy, text: "no".to_owned() });
+                return Some(ContainerFilter {
+                    key: FilterKey::RestartPolicy,
+                    text: "no".to_owned(),
+                });
             }
             "restart-policy" => {
                 let known = ["no", "on-failure", "always", "unless-stopped"];
-                known.contains(&value).then_some(About::RestartPolicy)?
+                known.contains(&value).then_some(FilterKey::RestartPolicy)?
             }
-            "command" => About::Command,
-            "is-task" => About::Task(truth(value)?),
+            "command" => FilterKey::Command,
+            "is-task" => FilterKey::Task(truth(value)?),
             _ => return None,
         };
         Some(ContainerFilter { key, text: value.to_owned() })
@@ -110,8 +119,8 @@ impl ContainerFilter {
     /// [`Error::NoContainer`]; the store cannot be read.
     pub fn resolve(&mut self, all: &Containers) -> Result<()> {
         let after = match self.key {
-            About::Before => false,
-            About::Since => true,
+            FilterKey::Before => false,
+            FilterKey::Since => true,
             _ => return Ok(()),
         };
         let found = all.find(&self.text)?;
@@ -120,13 +129,13 @@ impl ContainerFilter {
         let at = listed.iter().position(|one| one.id() == id).unwrap_or(listed.len());
         let part = if after { listed.get(at + 1..) } else { listed.get(..at) };
         let ids = part.unwrap_or_default().iter().map(|one| one.id().to_owned());
-        self.key = About::Among(ids.collect());
+        self.key = FilterKey::Among(ids.collect());
         Ok(())
     }
 
     /// Whether it is about what became of containers, so that stopped ones are meant too.
     pub fn is_of_state(&self) -> bool {
-        matches!(self.key, About::Status | About::Exited(_))
+        matches!(self.key, FilterKey::Status | FilterKey::Exited(_))
     }
 
     /// Whether a container meets several conditions: those of one key are alternatives, those of
@@ -142,11 +151,11 @@ impl ContainerFilter {
     fn is_alternative(&self, other: &ContainerFilter) -> bool {
         let adds_up = matches!(
             self.key,
-            About::Label(_)
-                | About::NoLabel(_)
-                | About::Among(_)
-                | About::Until(_)
-                | About::Task(_)
+            FilterKey::Label(_)
+                | FilterKey::NoLabel(_)
+                | FilterKey::Among(_)
+                | FilterKey::Until(_)
+                | FilterKey::Task(_)
         );
         !adds_up && std::mem::discriminant(&self.key) == std::mem::discriminant(&other.key)
     }
@@ -155,30 +164,34 @@ impl ContainerFilter {
         let (value, record) = (self.text.as_str(), container.record());
         let labels = &record.spec.lifecycle.labels;
         match &self.key {
-            About::Id => container.id().starts_with(value),
-            About::Name(pattern) => pattern.is_match(container.name()),
-            About::Health => {
+            FilterKey::Id => container.id().starts_with(value),
+            FilterKey::Name(pattern) => pattern.is_match(container.name()),
+            FilterKey::Health => {
                 let health = container.health().map(|health| health.status.as_str());
                 health.unwrap_or("none") == value
             }
-            About::Status => container.phase().as_str() == value,
-            About::Exited(code) => container.exit().is_some_and(|exit| exit.code() == *code),
-            About::Network => container.network_names().iter().any(|name| name == value),
-            About::Volume => is_mounted(container, value),
-            About::Label(label) => label.matches(labels),
-            About::NoLabel(label) => !label.matches(labels),
-            About::Ancestor => is_of(container, image, value),
-            About::Before | About::Since => false,
-            About::Among(ids) => ids.iter().any(|id| id == container.id()),
-            About::Publish(ports) => {
+            // A container that is being stopped runs.
+            FilterKey::Status => {
+                let phase = container.phase();
+                phase.as_str() == value || phase == Phase::Stopping && value == "running"
+            }
+            FilterKey::Exited(code) => container.exit().is_some_and(|exit| exit.code() == *code),
+            FilterKey::Network => container.network_names().iter().any(|name| name == value),
+            FilterKey::Volume => is_mounted(container, value),
+            FilterKey::Label(label) => label.matches(labels),
+            FilterKey::NoLabel(label) => !label.matches(labels),
+            FilterKey::Ancestor => is_of(container, image, value),
+            FilterKey::Before | FilterKey::Since => false,
+            FilterKey::Among(ids) => ids.iter().any(|id| id == container.id()),
+            FilterKey::Publish(ports) => {
                 let published = container.published();
                 published.iter().any(|port| ports.contains(&(port.container, port.protocol)))
             }
-            About::Expose(ports) => container.exposed().iter().any(|port| ports.contains(port)),
-            About::Until(until) => container.row().created < *until,
-            About::RestartPolicy => policy(record.spec.lifecycle.restart) == value,
-            About::Command => record.command.iter().any(|word| word == value),
-            About::Task(task) => !task,
+            FilterKey::Expose(ports) => container.exposed().iter().any(|port| ports.contains(port)),
+            FilterKey::Until(until) => container.row().created < *until,
+            FilterKey::RestartPolicy => policy(record.spec.lifecycle.restart) == value,
+            FilterKey::Command => record.command.iter().any(|word| word == value),
+            FilterKey::Task(task) => !task,
         }
     }
 }

@@ -90,6 +90,9 @@ impl Containers {
             .transpose()
             .map_err(|reason| Error::Invalid { name: new.image_name.clone(), reason })?;
         record.spec = new.spec;
+        for name in &record.spec.lifecycle.requires {
+            self.get(name)?;
+        }
         if let Some(image) = new.image {
             memory_for_volumes(&mut record.spec, image)?;
         }
@@ -110,7 +113,11 @@ impl Containers {
         // As long as others cannot see the record.
         let mut _choosing = None;
         if let Some(Ids::Auto(count)) = record.spec.isolation.ids {
-            let (maps, lock) = ids::free_ids(self.store(), count)?;
+            let taken = || {
+                let all = self.list()?.into_iter();
+                Ok(all.filter_map(|one| one.record().spec.isolation.ids.clone()).collect())
+            };
+            let (maps, lock) = ids::choose(self.store().path(), taken, count)?;
             (record.spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
         }
         let volumes = Volumes::new(self.store().clone());

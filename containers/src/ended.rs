@@ -15,6 +15,8 @@ use crate::{Container, Containers, Error, Result, StartOptions};
 
 /// There when the user wants it to stay as it is.
 const STOPPED: &str = "stopped";
+/// Locked by who stops it, as long as it has not ended.
+const STOPPING: &str = "stopping";
 /// Locked by who is about to start it again; holds how often it was.
 const RESTART: &str = "restart";
 
@@ -30,7 +32,7 @@ const NAP: Duration = Duration::from_millis(100);
 /// started as one; never returns then. Must be the first line of `main` of every program that
 /// starts containers.
 pub fn init() {
-    runtime::init_with(runtime::Hooks { ended, health });
+    runtime::init_with(runtime::Hooks { ended, health, device });
     network::init();
 }
 
@@ -83,9 +85,32 @@ pub(crate) fn is_stopped(directory: &Path) -> bool {
     directory.join(STOPPED).exists()
 }
 
+/// Shows that it is being stopped, as long as the result lives.
+pub(crate) fn show_stopping(directory: &Path) -> Option<File> {
+    let file = File::create(directory.join(STOPPING)).ok()?;
+    // Who looks holds it for a moment. Who else stops it shows the same.
+    let locked = (0..100).any(|_| {
+        let held = rustix::fs::flock(&file, FlockOperation::NonBlockingLockExclusive).is_ok();
+        if !held {
+            std::thread::yield_now();
+        }
+        held
+    });
+    locked.then_some(file)
+}
+
+/// Whether it is being stopped.
+pub(crate) fn is_stopping(directory: &Path) -> bool {
+    is_locked(&directory.join(STOPPING))
+}
+
 /// Whether another start is pending.
 pub(crate) fn restarting(directory: &Path) -> bool {
-    let Ok(file) = File::open(directory.join(RESTART)) else { return false };
+    is_locked(&directory.join(RESTART))
+}
+
+fn is_locked(path: &Path) -> bool {
+    let Ok(file) = File::open(path) else { return false };
     rustix::fs::flock(&file, FlockOperation::NonBlockingLockShared).is_err()
 }
 
@@ -113,6 +138,11 @@ fn health(directory: &Path, status: HealthStatus) {
     if let Err(error) = told() {
         tracing::debug!(%error, "a change of health is not written down");
     }
+}
+
+/// Gives a container of an engine a device of this machine.
+fn device(name: &str, inside: Option<&str>, namespace: &Path) -> std::result::Result<(), String> {
+    network::move_device(name, inside, namespace).map_err(|error| task::chain(&error).join(": "))
 }
 
 /// The container of a directory, if it is still there.

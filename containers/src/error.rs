@@ -82,6 +82,12 @@ pub enum Error {
         /// What it is instead.
         phase: &'static str,
     },
+    /// Its processes are frozen, so they do not answer.
+    #[error("container {name} is paused")]
+    Paused {
+        /// The container.
+        name: String,
+    },
     /// It is not paused.
     #[error("container {name} is not paused")]
     NotPaused {
@@ -167,8 +173,8 @@ pub enum Error {
         /// Which network the container has.
         mode: &'static str,
     },
-    /// The network or another namespace of a container cannot be joined by an ordinary user: each of
-    /// the user's containers is in a user namespace of its own.
+    /// The network or another namespace of a container cannot be joined by an ordinary user: it is not in the
+    /// user namespace that the user's containers share.
     #[error("sharing the {what} namespace of container {name}")]
     Unshared {
         /// Which namespace: `network`, `pid`, `ipc`, `uts` or `user`.
@@ -217,6 +223,7 @@ impl Fault for Error {
             | Error::Running { .. }
             | Error::NotRunning { .. }
             | Error::NotPaused { .. }
+            | Error::Paused { .. }
             | Error::Unsupported { .. }
             | Error::VolumeExists { .. } => Kind::Refused,
             Error::Invalid { .. }
@@ -252,9 +259,10 @@ impl Fault for Error {
                  map), or add subordinate ids to /etc/subuid and /etc/subgid"
                     .to_owned(),
             ),
+            Error::Paused { name } => Some(format!("`rbuild unpause {name}`")),
             Error::Unshared { .. } => Some(
-                "each container of an ordinary user has a user namespace of its own, which others \
-                 cannot enter; run both as root, or put them on one network by --network NAME"
+                "it was started with other subordinate ids or by an earlier version: `rbuild restart` brings \
+                 it into the user namespace that your containers share"
                     .to_owned(),
             ),
             _ => None,

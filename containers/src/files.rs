@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::path::{Path, PathBuf};
 
-use layers::copy::copy;
+use layers::copy::{FindOwner, copy};
 use layers::{ApplyOptions, DiffOptions, EntryKind, LayerEntries, Limits, Root, Stack, Whiteouts};
 use runtime::Mount;
 use task::Task;
@@ -58,6 +58,8 @@ pub struct CopyOptions {
 struct ContainerPath {
     root: Root,
     path: PathBuf,
+    /// How the owners of the files differ from those that the container sees.
+    owners: Option<layers::OwnerMap>,
 }
 
 impl Container {
@@ -84,6 +86,14 @@ impl Container {
         }
     }
 
+    /// How the owners of its files, as this program sees them, differ from those it sees.
+    fn seen_owners(&self) -> Option<layers::OwnerMap> {
+        match &self.record().spec.isolation.ids {
+            Some(runtime::Ids::Maps(maps)) if self.is_running() => Some(crate::owned::owners(maps)),
+            _ => self.owners(),
+        }
+    }
+
     /// Its files as they are now: of a running container as its program sees them.
     ///
     /// # Errors
@@ -91,12 +101,6 @@ impl Container {
     pub fn root(&self) -> Result<Root> {
         let now = self.again()?;
         if let Some(state) = now.state().filter(|_| now.is_running()) {
-            if self.record().spec.isolation.ids.is_some() {
-                return Err(Error::Unsupported {
-                    what: "opening the files of a running container",
-                    reason: "its ids are its own; stop it, or use `exec` with tar".to_owned(),
-                });
-            }
             let root = Root::open(Path::new(&format!("/proc/{}/root", state.pid)))?;
             // Its number is unique as long as it runs.
             if now.again()?.is_running() {
@@ -111,13 +115,13 @@ impl Container {
     }
 
     /// Where a path is: in a volume or a mount of a container that does not run, or in its files.
-    fn place(&self, path: &Path) -> Result<ContainerPath> {
+    fn place(&self, path: &Path, task: &Task) -> Result<ContainerPath> {
         let inside = Path::new("/").join(path);
-        if self.owners().is_some() {
-            return Err(Error::Unsupported {
-                what: "copying files of a container",
-                reason: "its ids are its own; use `exec` with tar, or `export`".to_owned(),
-            });
+        let owners = self.seen_owners();
+        if self.owners().is_some() && !self.is_running() {
+            // Before the first start, the image's files have other owners than what is copied here.
+            let owners = crate::ids::owners(&self.record().spec.isolation)?;
+            owners.lay(self.stack()?, &self.directory().join("lower"), task)?;
         }
         if !self.is_running() {
             let record = self.record();
@@ -129,11 +133,11 @@ impl Container {
                 && source.is_dir()
             {
                 let rest = inside.strip_prefix(target).unwrap_or(Path::new("")).to_owned();
-                return Ok(ContainerPath { root: Root::open(source)?, path: rest });
+                return Ok(ContainerPath { root: Root::open(source)?, path: rest, owners });
             }
         }
         let path = inside.strip_prefix("/").unwrap_or(&inside).to_owned();
-        Ok(ContainerPath { root: self.root()?, path })
+        Ok(ContainerPath { root: self.root()?, path, owners })
     }
 
     /// The differences from its image, sorted by path. Empty mount points do not count.
@@ -261,7 +265,7 @@ impl Container {
     /// One of the two is not there, or cannot be read or written.
     pub fn copy_in(&self, from: &Path, to: &Path, options: CopyOptions, task: &Task) -> Result<()> {
         let contents = options.contents;
-        let place = self.place(to)?;
+        let place = self.place(to, task)?;
         place.has_parent(to)?;
         let parent = from.parent().filter(|parent| !parent.as_os_str().is_empty());
         let name = from.file_name().unwrap_or_default();
@@ -270,8 +274,8 @@ impl Container {
             false => (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name)),
         };
         let target = target(&place, &root, &source, contents)?;
-        copy(&root, &source, &place.root, &target, &options.of_layers(), task)?;
-        Ok(())
+        let there = place.on(&target);
+        Ok(options.copy((&root, &source, None), there, task)?)
     }
 
     /// Copies a file or tree of it to the machine, by the same rules. Links are followed within the
@@ -286,7 +290,7 @@ impl Container {
         options: CopyOptions,
         task: &Task,
     ) -> Result<()> {
-        let place = self.place(from)?;
+        let place = self.place(from, task)?;
         let (root, path) = match to.is_dir() {
             true => (Root::open(to)?, PathBuf::new()),
             false => {
@@ -295,10 +299,9 @@ impl Container {
                 (Root::open(parent.unwrap_or(Path::new(".")))?, PathBuf::from(name))
             }
         };
-        let there = ContainerPath { root, path };
+        let there = ContainerPath { root, path, owners: None };
         let target = target(&there, &place.root, &place.path, options.contents)?;
-        copy(&place.root, &place.path, &there.root, &target, &options.of_layers(), task)?;
-        Ok(())
+        Ok(options.copy(place.on(&place.path), there.on(&target), task)?)
     }
 
     /// Copies a file or tree of it to another container, by the same rules.
@@ -313,11 +316,10 @@ impl Container {
         options: CopyOptions,
         task: &Task,
     ) -> Result<()> {
-        let (here, there) = (self.place(from)?, other.place(to)?);
+        let (here, there) = (self.place(from, task)?, other.place(to, task)?);
         there.has_parent(to)?;
         let target = target(&there, &here.root, &here.path, options.contents)?;
-        copy(&here.root, &here.path, &there.root, &target, &options.of_layers(), task)?;
-        Ok(())
+        Ok(options.copy(here.on(&here.path), there.on(&target), task)?)
     }
 
     /// Unpacks a tar stream, compressed or not, in a directory of it.
@@ -325,14 +327,15 @@ impl Container {
     /// # Errors
     /// The stream is malformed; the directory is not there.
     pub fn unpack(&self, archive: impl Read + Send, to: &Path, task: &Task) -> Result<()> {
-        let place = self.place(to)?;
+        let place = self.place(to, task)?;
         let directory = place.root.sub(&place.path)?;
         let options = ApplyOptions {
             whiteouts: Whiteouts::Literal,
             user_xattr: runtime::in_user_namespace(),
+            owners: place.owners.clone(),
             ..ApplyOptions::default()
         };
-        layers::apply(task.reading(archive), &directory, &options)?;
+        place.writing(|| layers::apply(task.reading(archive), &directory, &options))?;
         Ok(())
     }
 
@@ -349,12 +352,13 @@ impl Container {
         out: &mut dyn Write,
         task: &Task,
     ) -> Result<()> {
-        let mut place = self.place(from)?;
+        let mut place = self.place(from, task)?;
         if follow {
             place = place.followed()?;
         }
         let user_xattr = runtime::in_user_namespace();
-        let options = DiffOptions { user_xattr, live: true, ..DiffOptions::default() };
+        let owners = place.owners.clone();
+        let options = DiffOptions { user_xattr, owners, live: true, ..DiffOptions::default() };
         match contents || place.path.file_name().is_none() {
             true => layers::archive(&place.root, &place.path, out, &options, task)?,
             false => layers::archive_entry(&place.root, &place.path, out, &options, task)?,
@@ -383,6 +387,19 @@ impl ContainerPath {
         Ok(self)
     }
 
+    /// This end of a copy, at a path below the root.
+    ///
+    /// A container in which the user of this program has an id sees the same users as this program does.
+    fn on<'a>(&'a self, path: &'a Path) -> End<'a> {
+        let own =
+            |map: &&layers::OwnerMap| runtime::in_user_namespace() && map.inside((0, 0)) != (0, 0);
+        (&self.root, path, self.owners.as_ref().filter(|map| !own(map)))
+    }
+
+    fn writing<T: Send>(&self, write: impl FnOnce() -> T + Send) -> T {
+        writing(self.owners.as_ref(), write)
+    }
+
     /// A file goes into a directory that is there; a path that ends in `/` is one.
     fn has_parent(&self, given: &Path) -> Result<()> {
         let directory = match given.as_os_str().as_encoded_bytes().ends_with(b"/") {
@@ -398,10 +415,37 @@ impl ContainerPath {
     }
 }
 
+/// One end of a copy, and how its owners differ from those of the other.
+type End<'a> = (&'a Root, &'a Path, Option<&'a layers::OwnerMap>);
+
 impl CopyOptions {
-    fn of_layers(self) -> layers::copy::CopyOptions<'static> {
+    /// Copies with the owners that the files have for the containers at both ends.
+    fn copy(self, from: End<'_>, to: End<'_>, task: &Task) -> layers::Result<()> {
         let CopyOptions { contents: _, follow, replace } = self;
-        layers::copy::CopyOptions { replace, follow, ..layers::copy::CopyOptions::default() }
+        let ((from, source, before), (to, target, after)) = (from, to);
+        let owner = |owner| {
+            let inside = before.map_or(owner, |map| map.inside(owner));
+            Some(after.map_or(inside, |map| map.outside_or_root(inside)))
+        };
+        let write = || {
+            let changed = before.is_some() || after.is_some();
+            let owners = if changed { Some(&owner as &FindOwner<'_>) } else { None };
+            let parents = after.map_or((0, 0), |map| map.outside_or_root((0, 0)));
+            let parents = (parents.0, parents.1, 0o755);
+            let usual = layers::copy::CopyOptions::default();
+            let options = layers::copy::CopyOptions { replace, follow, owners, parents, ..usual };
+            copy(from, source, to, target, &options, task).map(drop)
+        };
+        writing(after, write)
+    }
+}
+
+/// Does what writes below a root with these owners.
+fn writing<T: Send>(owners: Option<&layers::OwnerMap>, write: impl FnOnce() -> T + Send) -> T {
+    match owners.and_then(|owners| owners.outside((0, 0))) {
+        // The kernel maps the files of root's containers, and lets only those be made that it can map.
+        Some(root) if !runtime::in_user_namespace() => runtime::making_files_of(root, write),
+        _ => write(),
     }
 }
 

@@ -6,11 +6,7 @@ use std::sync::Arc;
 
 use layers::{IdMap, Stack};
 use runtime::{IdMaps, IdRange, Ids, Isolation};
-use serde::Deserialize;
-use store::{ContainerRecord, Store};
 use task::Task;
-
-use crate::record::{RECORD, WORKING};
 
 use crate::{Error, Result, owned};
 
@@ -89,43 +85,8 @@ fn exclusive(maps: &IdMaps) -> bool {
     !maps.uids.iter().chain(&maps.gids).any(shared)
 }
 
-/// What is read of a record to know its ids.
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct Noted {
-    spec: NotedSpec,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct NotedSpec {
-    isolation: NotedIsolation,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(default)]
-struct NotedIsolation {
-    ids: Option<Ids>,
-}
-
-/// Chooses ids that no container has, working containers included; nobody else does until the file is
-/// closed.
-///
-/// # Errors
-/// There are not so many; the store cannot be read.
-pub fn free_ids(store: &Store, count: u32) -> Result<(IdMaps, File)> {
-    let taken = || {
-        let read = |row: &ContainerRecord| {
-            let files = [RECORD, WORKING].map(|name| row.directory.join(name));
-            let bytes = files.iter().find_map(|path| std::fs::read(path).ok())?;
-            serde_json::from_slice::<Noted>(&bytes).ok()?.spec.isolation.ids
-        };
-        Ok(store.containers()?.iter().filter_map(read).collect())
-    };
-    choose(store.path(), taken, count)
-}
-
-fn choose(
+/// Chooses ids that are not taken; nobody else does until the file in this directory is closed.
+pub(crate) fn choose(
     directory: &Path,
     taken: impl FnOnce() -> Result<Vec<Ids>>,
     count: u32,

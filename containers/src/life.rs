@@ -4,8 +4,8 @@ use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use runtime::{
-    AttachOptions, Attached, ContainerSpec, Exec, ExitStatus, Limits, LogLine, LogOptions, Restart,
-    Signal,
+    AttachOptions, AttachOutcome, ContainerSpec, Exec, ExitStatus, Limits, LogLine, LogOptions,
+    Restart, Signal,
 };
 use rustix::mount::UnmountFlags;
 use task::Task;
@@ -30,6 +30,15 @@ impl Container {
     /// As it is now; nothing where it is gone.
     fn now(&self) -> Result<Option<Container>> {
         Containers::new(self.store.clone()).find(self.id())
+    }
+
+    /// Refuses what waits for an answer of its processes.
+    fn answers(&self) -> Result<()> {
+        match self.phase() {
+            Phase::Paused => Err(Error::Paused { name: self.name().to_owned() }),
+            _ if self.is_running() => Ok(()),
+            _ => Err(self.not_running()),
+        }
     }
 
     fn not_running(&self) -> Error {
@@ -63,6 +72,7 @@ impl Container {
         }
         // Who is frozen hears no signal.
         self.thaw()?;
+        let _shown = ended::show_stopping(self.directory());
         let signal = signal.unwrap_or_else(|| self.record().stop_signal());
         match runtime::stop(self.directory(), signal, patience.unwrap_or(usual), task) {
             Err(error) if !over(&error) => return Err(error.into()),
@@ -120,7 +130,7 @@ impl Container {
     /// [`Error::Running`], [`Error::Store`].
     pub fn remove(&self, force: bool, task: &Task) -> Result<()> {
         let Some(now) = self.now()? else { return Ok(()) };
-        if matches!(now.phase(), Phase::Running | Phase::Paused | Phase::Restarting) {
+        if now.is_running() || now.phase() == Phase::Restarting {
             if !force {
                 return Err(Error::Running { name: self.name().to_owned() });
             }
@@ -166,9 +176,7 @@ impl Container {
     /// # Errors
     /// [`Error::NotRunning`]; [`Error::Runtime`] where it has no check.
     pub fn check_health(&self, task: &Task) -> Result<bool> {
-        if !self.is_running() {
-            return Err(self.not_running());
-        }
+        self.answers()?;
         Ok(runtime::check_health(self.directory(), task)?.success())
     }
 
@@ -199,7 +207,7 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Runtime`].
-    pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<Attached> {
+    pub fn attach(&self, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
         Ok(runtime::attach(self.directory(), options, task)?)
     }
 
@@ -212,7 +220,7 @@ impl Container {
         shown: [bool; 2],
         options: &AttachOptions,
         task: &Task,
-    ) -> Result<Attached> {
+    ) -> Result<AttachOutcome> {
         let null = std::path::Path::new("/dev/null");
         let null = std::fs::File::options()
             .write(true)
@@ -231,10 +239,8 @@ impl Container {
     ///
     /// # Errors
     /// [`Error::NotRunning`], [`Error::Runtime`].
-    pub fn exec(&self, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
-        if !self.is_running() {
-            return Err(self.not_running());
-        }
+    pub fn exec(&self, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
+        self.answers()?;
         Ok(runtime::exec(self.directory(), exec, options, task)?)
     }
 

@@ -59,7 +59,8 @@ pub(crate) fn lay(stack: Stack, place: &Path, maps: &IdMaps, task: &Task) -> Res
 fn copy_all(below: &Root, place: &Path, maps: &IdMaps, task: &Task) -> Result<()> {
     let owners = owners(maps);
     let threads = std::thread::available_parallelism().map_or(1, |all| all.get().min(THREADS));
-    let options = CopyOptions { owners: Some(&owners), threads, ..CopyOptions::default() };
+    let outside = |owner| owners.outside(owner);
+    let options = CopyOptions { owners: Some(&outside), threads, ..CopyOptions::default() };
     let here = Path::new("");
     copy(below, here, &Root::open(place)?, here, &options, task).map(drop).map_err(Error::Owners)
 }

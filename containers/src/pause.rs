@@ -138,7 +138,7 @@ impl Container {
     /// [`Error::NotRunning`]; [`Error::Unsupported`], [`Error::File`] where there is no freezer for
     /// this user.
     pub fn pause(&self) -> Result<()> {
-        if self.phase() != Phase::Running {
+        if !matches!(self.phase(), Phase::Running | Phase::Stopping) {
             let (name, phase) = (self.name().to_owned(), self.phase().as_str());
             return Err(Error::NotRunning { name, phase });
         }

@@ -9,8 +9,6 @@ use crate::{Error, Result};
 
 /// The document.
 pub(crate) const RECORD: &str = "container.json";
-/// What a working container has in its place.
-pub(crate) const WORKING: &str = "working.json";
 /// What older versions wrote in its place.
 const ABOUT: &str = "about.json";
 /// The version of the document this program writes.
@@ -33,12 +31,12 @@ pub struct Record {
     /// Everything that was asked for.
     pub spec: ContainerSpec,
     /// Its volumes, by name: those asked for, and those that the image declares.
-    pub volumes: Vec<Mounted>,
+    pub volumes: Vec<MountedVolume>,
 }
 
 /// A volume of a container.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Mounted {
+pub struct MountedVolume {
     /// The volume.
     pub volume: String,
     /// Absolute path in the container.
@@ -57,10 +55,10 @@ pub struct Mounted {
     pub anonymous: bool,
 }
 
-/// What older versions kept.
+/// The record of a container as versions before 0.2.0 wrote it.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default, rename_all = "camelCase")]
-struct About {
+struct LegacyRecord {
     image: String,
     command: Vec<String>,
     stop_signal: Option<serde_json::Value>,
@@ -107,11 +105,11 @@ impl Record {
 
 fn older(directory: &Path) -> Result<Record> {
     let path = directory.join(ABOUT);
-    let about: About = match std::fs::read(&path) {
+    let about: LegacyRecord = match std::fs::read(&path) {
         Ok(bytes) => {
             serde_json::from_slice(&bytes).map_err(|source| Error::Document { path, source })?
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => About::default(),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => LegacyRecord::default(),
         Err(error) => return Err(Error::file("reading", &path)(error)),
     };
     let mut record = Record { image: about.image, ..Record::default() };
@@ -156,7 +154,7 @@ mod tests {
         let mut record = Record::new();
         record.spec.limits.memory = Some(1 << 20);
         record.image_stop_signal = Some(Signal(3));
-        record.volumes = vec![Mounted {
+        record.volumes = vec![MountedVolume {
             volume: "data".to_owned(),
             target: "/data".into(),
             read_only: true,

@@ -6,21 +6,21 @@ use std::path::{Path, PathBuf};
 
 use image::{Image, Platform};
 use layers::Root;
-use network::{Held, Lease, Uplink};
+use network::{ContainerNetwork, Lease, Uplink};
 use runtime::{
-    Bundle, Care, ContainerSpec, ExitStatus, Ids, Mount, Network, State, Stdio, Streams, UserFile,
-    VolumeMount,
+    Bundle, ContainerSpec, ExitStatus, Ids, MonitorOptions, Mount, Network, State, Stdio, Streams,
+    UserFile, VolumeMount,
 };
 use store::Store;
 use task::{Cause, Task};
 
-use crate::ground::{Ground, link_mounts};
+use crate::detached_mounts::{self, DetachedMounts, Upper};
 use crate::ids::Owners;
 use crate::image_files::ImageFiles;
-use crate::shown::{self, Shown, Upper};
-use crate::uplink::{NetworkFacts, Own};
+use crate::tmpfs_layer::{TmpfsLayer, link_mounts};
+use crate::uplink::{NetworkFacts, NetworkOwner};
 use crate::volume::{Volumes, bind, copy_from_image, declared, memory_for_volumes};
-use crate::{Container, Error, Result, ended, ids, joined, uplink};
+use crate::{Container, Error, Result, ended, ids, joined_namespaces, uplink};
 
 /// How to start a container.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
@@ -31,6 +31,10 @@ pub struct StartOptions {
     pub size: Option<(u16, u16)>,
     /// The socket of a service manager that waits for the container, as `NOTIFY_SOCKET` names it.
     pub notify: Option<String>,
+    /// Numbers of descriptors of this process that its program gets; see [`runtime::StartOptions`].
+    pub descriptors: Vec<u32>,
+    /// `NAME=value` lines for this start alone.
+    pub environment: Vec<String>,
 }
 
 /// The user databases of a container, each at most 16 MiB.
@@ -163,9 +167,13 @@ fn describe(
     image: Option<&Image>,
     root: &Root,
     directory: &Path,
-    held: Option<&Held>,
+    held: Option<&ContainerNetwork>,
 ) -> Result<(ContainerSpec, runtime::oci::Spec)> {
-    add_network_files(directory, &mut spec, held.map(Held::leases).unwrap_or_default())?;
+    add_network_files(
+        directory,
+        &mut spec,
+        held.map(ContainerNetwork::leases).unwrap_or_default(),
+    )?;
     let empty = image::ContainerConfig::default();
     let config = image.map_or(&empty, |image| &image.config().config);
     let mut document = runtime::spec(config, &spec, &|file| users(root, file))?;
@@ -196,10 +204,25 @@ impl Container {
         add_container_file(self.directory(), spec, &text)
     }
 
+    /// Finds the containers that it requires, each after those that it requires itself.
+    fn required(&self, above: &[&str], order: &mut Vec<Container>) -> Result<()> {
+        let containers = crate::Containers::new(self.store.clone());
+        for name in &self.record().spec.lifecycle.requires {
+            let other = containers.get(name)?;
+            if above.contains(&other.id()) {
+                let reason = format!("containers require each other: {name} is among them");
+                return Err(Error::Invalid { name: self.name().to_owned(), reason });
+            }
+            other.required(&[above, &[other.id()]].concat(), order)?;
+            order.push(other);
+        }
+        Ok(())
+    }
+
     /// How its monitor watches over it.
-    fn watch(&self, config: &image::ContainerConfig) -> Care {
+    fn watch(&self, config: &image::ContainerConfig) -> MonitorOptions {
         let lifecycle = &self.record().spec.lifecycle;
-        Care {
+        MonitorOptions {
             health: lifecycle.health.check(config.healthcheck.as_ref(), Some(&config.shell)),
             log: lifecycle.log,
             timeout: lifecycle.timeout,
@@ -219,11 +242,23 @@ impl Container {
         Ok(())
     }
 
-    /// Starts it; a container that ended starts again with its files. A running one is left alone.
+    /// Starts it, after the containers that it requires; a container that ended starts again with its files. A
+    /// running one is left alone.
     ///
     /// # Errors
-    /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`].
+    /// [`Error::Runtime`] where the program cannot be started; [`Error::Store`], [`Error::File`];
+    /// [`Error::Invalid`] where containers require each other.
     pub fn start(&self, options: &StartOptions, task: &Task) -> Result<State> {
+        let mut required = Vec::new();
+        self.required(&[self.id()], &mut required)?;
+        for other in required {
+            other.start_alone(&StartOptions::default(), task)?;
+        }
+        self.start_alone(options, task)
+    }
+
+    fn start_alone(&self, options: &StartOptions, task: &Task) -> Result<State> {
+        runtime::close_on_exec();
         let lock = self.directory().join("start.lock");
         let lock = File::create(&lock).map_err(Error::file("making", &lock))?;
         rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)
@@ -239,7 +274,7 @@ impl Container {
         };
         let record = now.record();
         let mut spec = record.spec.clone();
-        let _joined = joined::resolve(&mut spec, &self.store)?;
+        let _joined = joined_namespaces::resolve(&mut spec, &self.store)?;
         let owners = ids::owners(&spec.isolation)?;
         if let (Owners::Copied(_), Some(place)) = (&owners, &spec.files.rootfs)
             && !place.overlay
@@ -257,13 +292,14 @@ impl Container {
         spec.files.mounts.extend(mapped(&spec, mounts));
         spec.files.given.extend(volumes.given(&record.volumes)?);
         let upper = Upper::Kept(self.directory());
-        let _shown = shown::mount(&self.store, &mut spec.files, &upper, task)?;
+        let _shown = detached_mounts::mount(&self.store, &mut spec.files, &upper, task)?;
         crate::notify::prepare(&mut spec, options.notify.as_deref())?;
         self.add_container_file(&mut spec)?;
+        spec.process.env.extend(options.environment.iter().cloned());
         let spec = settled(spec, self.id());
         let config = image.as_ref().map(|image| image.config().config.clone()).unwrap_or_default();
         let (id, name, directory) = (self.id(), now.name(), self.directory());
-        let own = Own { id, name, directory, servers: &spec.network.dns.servers };
+        let own = NetworkOwner { id, name, directory, servers: &spec.network.dns.servers };
         let held = uplink::hold(&spec, &config, &self.store, own)?;
         let (spec, mut document) =
             describe(spec, image.as_ref(), &root, self.directory(), held.as_ref())?;
@@ -276,7 +312,7 @@ impl Container {
             id: self.id().to_owned(),
             init: spec.process.init,
             owners: runtime::single_id(),
-            other: None,
+            descriptors: options.descriptors.clone(),
         };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let watch = self.watch(&config);
@@ -337,9 +373,9 @@ pub struct Transient {
     /// Its files, as long as it runs.
     _active: store::Active,
     /// Overlays and images, as long as it runs.
-    _shown: Shown,
+    _shown: DetachedMounts,
     /// The files it has from us.
-    _ground: Option<Ground>,
+    _ground: Option<TmpfsLayer>,
 }
 
 impl Transient {
@@ -372,9 +408,9 @@ impl Transient {
         let active = store.begin()?;
         // What it writes is discarded, so nothing waits for the disk when it ends.
         let mut spec = spec;
-        let _joined = joined::resolve(&mut spec, store)?;
+        let _joined = joined_namespaces::resolve(&mut spec, store)?;
         let owners = ids::owners(&spec.isolation)?;
-        let ground = if matches!(owners, Owners::Same) { Ground::new() } else { None };
+        let ground = if matches!(owners, Owners::Same) { TmpfsLayer::new() } else { None };
         let stack = files.below(&active)?;
         let stack = ground.iter().fold(stack, |stack, ground| ground.below(stack));
         let stack = owners.lay(stack, &active.dir().join("lower"), task)?;
@@ -387,7 +423,7 @@ impl Transient {
         let declared = declared(&spec, image)?;
         let wanted = std::mem::take(&mut spec.files.volumes).into_iter().chain(declared).collect();
         forgotten_volumes(store, (&active, files), wanted, &mut spec, task)?;
-        let shown = shown::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
+        let shown = detached_mounts::mount(store, &mut spec.files, &Upper::Forgotten, task)?;
         let (run, etc) = match &ground {
             Some(ground) => (ground.path().join("run"), ground.path().join("etc")),
             None => (active.dir().to_owned(), active.dir().to_owned()),
@@ -402,7 +438,7 @@ impl Transient {
             id,
             init: spec.process.init,
             owners: runtime::single_id(),
-            other: None,
+            ..runtime::StartOptions::default()
         };
         let container = runtime::Container::start(bundle, stdio, &options)?;
         if let Some(held) = held {

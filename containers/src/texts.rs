@@ -33,6 +33,7 @@ impl Container {
                 Some(status) => format!("{} ({})", up(), status.as_str()),
             },
             (Phase::Paused, _) => format!("{} (Paused)", up()),
+            (Phase::Stopping, _) => "Stopping".to_owned(),
             (Phase::Restarting, Some(exit)) => ended("Restarting", exit),
             (Phase::Exited, Some(exit)) => ended("Exited", exit),
             (Phase::Restarting | Phase::Exited | Phase::Dead, _) => "Dead".to_owned(),
@@ -46,7 +47,7 @@ impl Container {
 
     /// `0.0.0.0:8080->80/tcp`, with commas between.
     pub fn port_text(&self) -> String {
-        let one = |port: network::Published| {
+        let one = |port: network::PublishedPort| {
             format!("{}->{}/{}", port.machine, port.container, port.protocol.as_str())
         };
         self.published().into_iter().map(one).collect::<Vec<_>>().join(", ")

@@ -5,8 +5,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use network::{
-    Attachment, CniDirectories, Driver, Held, HeldOptions, Lease, LeaseRequest, Networks,
-    NewNetwork, Port, Published, Uplink, UplinkOptions, resolvers,
+    Attachment, CniDirectories, ContainerNetwork, Driver, HeldOptions, Lease, LeaseRequest,
+    Networks, NewNetwork, Port, PublishedPort, Uplink, UplinkOptions, resolvers,
 };
 use runtime::{ContainerSpec, Join, MachineFiles, Membership, Network};
 use store::Store;
@@ -25,7 +25,7 @@ pub fn connect(
     spec: &ContainerSpec,
     config: &image::ContainerConfig,
     store: &Store,
-    (held, document): (Option<&Held>, &mut runtime::oci::Spec),
+    (held, document): (Option<&ContainerNetwork>, &mut runtime::oci::Spec),
 ) -> Result<Option<Uplink>> {
     if let Some(held) = held {
         runtime::join_network(document, &held.path());
@@ -48,17 +48,17 @@ pub fn join_named(
     config: &image::ContainerConfig,
     store: &Store,
     (id, name): (&str, &str),
-) -> Result<Option<Held>> {
+) -> Result<Option<ContainerNetwork>> {
     if spec.network.networks.is_empty() {
         return Ok(None);
     }
     let servers = &spec.network.dns.servers;
-    hold(spec, config, store, Own { id, name, directory: Path::new(""), servers })
+    hold(spec, config, store, NetworkOwner { id, name, directory: Path::new(""), servers })
 }
 
 /// The container that a network is made for.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Own<'a> {
+pub(crate) struct NetworkOwner<'a> {
     pub(crate) id: &'a str,
     pub(crate) name: &'a str,
     /// By which its network is reached later; empty if it is not.
@@ -73,8 +73,8 @@ pub(crate) fn hold(
     spec: &ContainerSpec,
     config: &image::ContainerConfig,
     store: &Store,
-    own: Own<'_>,
-) -> Result<Option<Held>> {
+    owner: NetworkOwner<'_>,
+) -> Result<Option<ContainerNetwork>> {
     let Some(options) = options(spec, config)? else { return Ok(None) };
     if spec.network.networks.iter().any(|one| one.network.starts_with(network::CNI)) {
         sweep(store);
@@ -84,7 +84,7 @@ pub(crate) fn hold(
     let wanted = &spec.network.networks;
     let mut attachments = Vec::new();
     for membership in wanted.iter().filter(|one| one.network != Membership::PRIVATE) {
-        let attachment = attachment(&networks, membership, own)?;
+        let attachment = attachment(&networks, membership, owner)?;
         attachments.push(Attachment { loopback, ..attachment });
     }
     let mut uplink = None;
@@ -94,15 +94,15 @@ pub(crate) fn hold(
             refuse_machine(&networks, &attachments)?;
         }
     } else {
-        let neighbours = Some((networks.directory().to_owned(), own.id.to_owned()));
+        let neighbours = Some((networks.directory().to_owned(), owner.id.to_owned()));
         uplink = Some(UplinkOptions { neighbours, ..options });
     }
-    let held = Held::start(&HeldOptions {
+    let held = ContainerNetwork::start(&HeldOptions {
         uplink,
         attachments,
         networks: networks.directory().to_owned(),
         resolvers,
-        directory: own.directory.to_owned(),
+        directory: owner.directory.to_owned(),
     })?;
     Ok(Some(held))
 }
@@ -150,15 +150,19 @@ fn refuse_machine(networks: &Networks, attachments: &[Attachment]) -> Result<()>
 }
 
 /// What is asked of a named network.
-fn attachment(networks: &Networks, wanted: &Membership, own: Own<'_>) -> Result<Attachment> {
+fn attachment(
+    networks: &Networks,
+    wanted: &Membership,
+    owner: NetworkOwner<'_>,
+) -> Result<Attachment> {
     let wish = LeaseRequest {
-        container: own.id.to_owned(),
-        name: own.name.to_owned(),
+        container: owner.id.to_owned(),
+        name: owner.name.to_owned(),
         aliases: wanted.aliases.clone(),
         ip: wanted.ip,
         ip6: wanted.ip6,
         mac: wanted.mac,
-        servers: own.servers.to_vec(),
+        servers: owner.servers.to_vec(),
     };
     let cni = cni(wanted)?;
     Ok(Attachment {
@@ -372,7 +376,12 @@ pub(crate) fn write_network_files(
     known: &NetworkFacts,
 ) -> Result<Vec<&'static str>> {
     let host = spec.network.mode() == Network::Host;
-    let hosts = std::fs::read_to_string("/etc/hosts").ok().filter(|_| host).unwrap_or_default();
+    let hosts = match &spec.network.hosts_file {
+        Some(path) if path == Path::new("none") => String::new(),
+        Some(path) => std::fs::read_to_string(path).map_err(Error::file("reading", path))?,
+        None if host => std::fs::read_to_string("/etc/hosts").unwrap_or_default(),
+        None => String::new(),
+    };
     let hostname = spec.network.hostname.clone().unwrap_or_default();
     let machine = MachineFiles { hosts: &hosts, resolv_conf: &known.resolv_conf };
     let loopback = [IpAddr::from([127, 0, 0, 1])];
@@ -412,20 +421,20 @@ fn refuse_cni(network: &str) -> Result<()> {
 
 impl Container {
     /// Keeps where its ports are that its own uplink serves.
-    pub(crate) fn keep_published(&self, held: Option<&Held>) -> Result<()> {
-        let ports = held.map(Held::published).unwrap_or_default();
+    pub(crate) fn keep_published(&self, held: Option<&ContainerNetwork>) -> Result<()> {
+        let ports = held.map(ContainerNetwork::published).unwrap_or_default();
         let path = self.directory().join(PORTS);
         let text = serde_json::to_vec(ports).unwrap_or_default();
         std::fs::write(&path, text).map_err(Error::file("writing", &path))
     }
 
     /// Where on this machine its ports are; none while it does not run.
-    pub fn published(&self) -> Vec<Published> {
+    pub fn published(&self) -> Vec<PublishedPort> {
         if !self.is_running() {
             return Vec::new();
         }
         let text = std::fs::read(self.directory().join(PORTS)).unwrap_or_default();
-        let mut ports: Vec<Published> = serde_json::from_slice(&text).unwrap_or_default();
+        let mut ports: Vec<PublishedPort> = serde_json::from_slice(&text).unwrap_or_default();
         ports.extend(self.networks().into_iter().flat_map(|lease| lease.published));
         ports
     }
@@ -474,7 +483,7 @@ impl Container {
         if self.is_running() {
             let (id, name, directory) = (self.id(), self.name(), self.directory());
             let servers = &record.spec.network.dns.servers;
-            let own = Own { id, name, directory, servers };
+            let own = NetworkOwner { id, name, directory, servers };
             let attachment = attachment(&networks, &wanted, own)?;
             network::connect(directory, &attachment)?;
         }

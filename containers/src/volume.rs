@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
+use std::time::Duration;
 
 use image::Image;
 use layers::Root;
@@ -15,7 +16,7 @@ use store::Store;
 use task::Task;
 
 use crate::image_files::ImageFiles;
-use crate::record::Mounted;
+use crate::record::MountedVolume;
 use crate::{Containers, Error, Result};
 
 const DOCUMENT: &str = "volume.json";
@@ -177,6 +178,22 @@ impl Volumes {
         self.delete(name)
     }
 
+    /// As [`Volumes::remove`]; containers that use it are stopped, killed after `patience`, and removed first.
+    ///
+    /// # Errors
+    /// As there; as [`crate::Container::stop`] and [`crate::Container::remove`].
+    pub fn remove_with_users(&self, name: &str, patience: Duration, task: &Task) -> Result<()> {
+        self.get(name)?;
+        let containers = Containers::new(self.store.clone());
+        for user in self.users(name)? {
+            // It may be gone by now.
+            let Some(container) = containers.find(&user)? else { continue };
+            container.stop(Some(patience), task)?;
+            container.remove(true, task)?;
+        }
+        self.remove(name)
+    }
+
     fn delete(&self, name: &str) -> Result<()> {
         let directory = self.directory().join(name);
         let document = directory.join(DOCUMENT);
@@ -210,7 +227,7 @@ impl Volumes {
         image: Option<&Image>,
         files: ImageFiles<'_>,
         task: &Task,
-    ) -> Result<Vec<Mounted>> {
+    ) -> Result<Vec<MountedVolume>> {
         let mut wanted = spec.files.volumes.clone();
         if let Some(image) = image {
             wanted.extend(declared(spec, image)?);
@@ -234,7 +251,7 @@ impl Volumes {
         want: &VolumeMount,
         files: ImageFiles<'_>,
         task: &Task,
-    ) -> Result<Mounted> {
+    ) -> Result<MountedVolume> {
         let volume = match &want.name {
             None => self.make(&task::random_id(), true)?,
             Some(name) => match self.find(name)? {
@@ -248,7 +265,7 @@ impl Volumes {
         if volume.fresh && !want.no_copy {
             self.fill(&volume, &want.target, files, task)?;
         }
-        Ok(Mounted {
+        Ok(MountedVolume {
             volume: volume.name,
             target: want.target.clone(),
             read_only: want.read_only,
@@ -285,7 +302,7 @@ impl Volumes {
     }
 
     /// Removes the anonymous ones of a container that is gone.
-    pub(crate) fn discard(&self, volumes: &[Mounted]) {
+    pub(crate) fn discard(&self, volumes: &[MountedVolume]) {
         for mounted in volumes.iter().filter(|mounted| mounted.anonymous) {
             if let Err(error) = self.delete(&mounted.volume) {
                 tracing::debug!(%error, "a volume stays");
@@ -294,14 +311,14 @@ impl Volumes {
     }
 
     /// Where those are that get the user as owner.
-    pub(crate) fn given(&self, volumes: &[Mounted]) -> Result<Vec<PathBuf>> {
+    pub(crate) fn given(&self, volumes: &[MountedVolume]) -> Result<Vec<PathBuf>> {
         let given = volumes.iter().filter(|mounted| mounted.given);
         given.map(|mounted| Ok(self.get(&mounted.volume)?.path)).collect()
     }
 
     /// The mounts of a container's volumes.
-    pub(crate) fn mounts(&self, volumes: &[Mounted]) -> Result<Vec<Mount>> {
-        let bind = |mounted: &Mounted| {
+    pub(crate) fn mounts(&self, volumes: &[MountedVolume]) -> Result<Vec<Mount>> {
+        let bind = |mounted: &MountedVolume| {
             let source = self.get(&mounted.volume)?.path;
             let (propagation, options) = (Propagation::Private, mounted.options.clone());
             let (target, read_only) = (mounted.target.clone(), mounted.read_only);

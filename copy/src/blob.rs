@@ -176,7 +176,7 @@ impl Stream for Blob {
         let Some(watch) = &blob.watch else { return Poll::Ready(item) };
         Poll::Ready(match item {
             Some(Ok(chunk)) => {
-                watch.metering.advance(chunk.len() as u64);
+                watch.meter.advance(chunk.len() as u64);
                 Some(Ok(chunk))
             }
             Some(Err(cause)) => {
@@ -199,7 +199,7 @@ impl fmt::Debug for Blob {
 /// What a copy attaches to a blob on its way to a sink.
 pub(crate) struct Watch {
     /// Counts the bytes.
-    pub(crate) metering: Metering,
+    pub(crate) meter: StreamMeter,
     /// Keeps the error that ended the stream, so that the source is blamed and not the sink.
     pub(crate) fault: FaultCell,
     /// Ready when everything should stop.
@@ -222,14 +222,14 @@ impl FaultCell {
 
 /// A task that a stream counts on while another owner ends it.
 #[derive(Clone)]
-pub(crate) struct Metering {
+pub(crate) struct StreamMeter {
     task: Arc<Mutex<Option<Task>>>,
     passed: Arc<AtomicU64>,
 }
 
-impl Metering {
-    pub(crate) fn new(task: Task) -> Metering {
-        Metering { task: Arc::new(Mutex::new(Some(task))), passed: Arc::default() }
+impl StreamMeter {
+    pub(crate) fn new(task: Task) -> StreamMeter {
+        StreamMeter { task: Arc::new(Mutex::new(Some(task))), passed: Arc::default() }
     }
 
     fn advance(&self, n: u64) {

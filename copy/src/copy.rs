@@ -4,7 +4,7 @@ use task::{Kind, Task};
 use tokio::sync::Semaphore;
 
 use crate::execution::Execution;
-use crate::resolved::{Resolved, relabelled};
+use crate::resolved_source::{ResolvedSource, relabelled};
 use crate::select::{self, Choice};
 use crate::stop::Stop;
 use crate::{
@@ -28,7 +28,7 @@ pub async fn copy(
     match copy_named(source, sink, gate, options, task).await {
         Err(error) => match relabelled(&error) {
             Some(named) => {
-                let source = Resolved::new(source, named);
+                let source = ResolvedSource::new(source, named);
                 Box::pin(copy_named(&source, sink, gate, options, task)).await
             }
             None => Err(error),
@@ -78,7 +78,7 @@ async fn copy_named(
         return with_indexes(source, sink, options, task).await;
     }
     let chosen = choice.root.digest;
-    let ends = Ends { source, sink, options, task };
+    let ends = CopyEndpoints { source, sink, options, task };
     let root = ends.bring(named.clone(), current, choice, stop).await?;
     left::tell(&ends, &named, chosen).await;
     Ok(root)
@@ -98,15 +98,15 @@ async fn with_indexes(
     Ok(root)
 }
 
-/// What a copy is between.
-pub(crate) struct Ends<'a> {
+/// The source and the sink of a copy, and how it goes.
+pub(crate) struct CopyEndpoints<'a> {
     pub(crate) source: &'a dyn Source,
     pub(crate) sink: &'a dyn Sink,
     pub(crate) options: &'a CopyOptions,
     pub(crate) task: &'a Task,
 }
 
-impl Ends<'_> {
+impl CopyEndpoints<'_> {
     /// Brings what was chosen, with what is attached to it.
     async fn bring(
         &self,
@@ -115,7 +115,7 @@ impl Ends<'_> {
         choice: Choice,
         stop: Stop,
     ) -> Result<Descriptor> {
-        let Ends { source, sink, options, task } = self;
+        let CopyEndpoints { source, sink, options, task } = self;
         let whole = options.format.is_none_or(|format| is_already(&choice.root, format));
         let entry =
             |at: &Descriptor| options.entry.iter().all(|(k, v)| at.annotations.get(k) == Some(v));
@@ -157,7 +157,7 @@ impl Ends<'_> {
         choice: Choice,
         stop: Stop,
     ) -> Result<Descriptor> {
-        let Ends { source, sink, options, task } = self;
+        let CopyEndpoints { source, sink, options, task } = self;
         let referred = async {
             match options.referrers {
                 true => attached::any_missing(*source, *sink, &choice, options, &stop).await,

@@ -10,7 +10,7 @@ use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Node, Platform};
 use task::{Cause, Fault, Kind, Outcome, Task};
 
-use crate::samples::{Ended, add_image, all, layer, samples};
+use crate::samples::{OutcomeRecorder, add_image, all, layer, samples};
 use crate::*;
 
 /// A place in memory that records requests and fails on demand.
@@ -218,7 +218,7 @@ async fn what_is_there_is_not_sent_again() {
     let gone = children(&memory, &root)[1].clone();
     to.inner.memory().remove(root.digest);
     to.inner.memory().remove(gone.digest);
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     let third = Probe::new(to.inner.memory().image("z"));
     copy(&from, &third, &Open, &all(), &task).await.unwrap();
     assert_eq!(third.calls("put"), [gone.digest]);
@@ -231,7 +231,7 @@ async fn neighbours_link_and_nothing_is_read() {
     from.origin = Origin::Blobs("/somewhere".into());
     let mut to = sink();
     to.links = true;
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     let root = copy(&from, &to, &Open, &all(), &task).await.unwrap();
     assert_eq!(from.calls("fetch"), [root.digest]);
     assert_eq!(to.calls("link").len(), children(&memory, &root).len());
@@ -326,7 +326,7 @@ async fn cancelling_stops_a_copy_that_waits() {
     let root = memory.named("one").unwrap();
     from.endless = BTreeSet::from([children(&memory, &root)[1].digest]);
     let to = sink();
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     let canceller = task.canceller();
     let watcher = async {
         while !from.calls("fetch").contains(from.endless.first().unwrap()) {

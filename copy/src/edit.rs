@@ -12,10 +12,10 @@ use image::{
     Config, Descriptor, Digest, Document, Encoding, History, Image, Index, Manifest, MediaType,
     Platform,
 };
-use layers::{Compression, LayerInfo, LayerWriter, TreeOptions};
+use layers::{Compression, LayerEdit, LayerInfo, LayerWriter, TreeOptions};
 use task::{Cause, Task};
 
-use crate::blob::{Blob, FaultCell, Metering, Unverified, Watch};
+use crate::blob::{Blob, FaultCell, StreamMeter, Unverified, Watch};
 use crate::bridge::{self, BlobReader, blocking};
 use crate::stop::Stop;
 use crate::{Error, Overlay, Result, Side, Source, scratch};
@@ -164,6 +164,44 @@ impl<'a> Draft<'a> {
         let mut at = 0;
         self.layers.retain(|_| stays(&mut at));
         None
+    }
+
+    /// Changes entries of all layers. A layer without a changed entry keeps its bytes.
+    ///
+    /// # Errors
+    /// As [`read_layer`]; [`Error::Layer`] for content that is not a layer, or that needs what goes.
+    pub async fn edit_layers(&mut self, edit: &LayerEdit, task: &Task) -> Result<()> {
+        for at in 0..self.layers.len() {
+            let one = std::slice::from_ref(&self.layers[at]);
+            let Some(layer) = layers_of(&self.overlay, one, &self.room, task).await?.pop() else {
+                continue;
+            };
+            let (room, edit, name) = (self.room.clone(), edit.clone(), layer.descriptor.digest);
+            let child = task.child(format!("edit layer {}", name.short()));
+            let encoding = layer.descriptor.media_type.layer_encoding().unwrap_or(Encoding::Plain);
+            let made = blocking(move || {
+                let compression = Compression { encoding, level: None };
+                let threads = std::thread::available_parallelism().map_or(1, usize::from);
+                let out = BufWriter::new(scratch(&room)?);
+                let writer = LayerWriter::new(out, compression, threads);
+                let edited = layers::edit_layer(layer.open()?, writer, &edit, &child);
+                let (writer, changed) = edited.map_err(of_layer(&name.to_string()))?;
+                child.done();
+                if !changed {
+                    return Ok(None);
+                }
+                let (out, info) = writer.finish().map_err(of_layer(&name.to_string()))?;
+                let file = out.into_inner().map_err(|error| Error::Stream(error.into_error()))?;
+                Ok::<_, Error>(Some((Arc::new(file), info)))
+            })
+            .await?;
+            if let Some((file, info)) = made {
+                let descriptor = self.typed(&info.descriptor);
+                self.overlay.add_file(descriptor.digest, file);
+                self.layers[at] = (descriptor, info.diff_id);
+            }
+        }
+        Ok(())
     }
 
     /// Puts a step behind the history.
@@ -415,8 +453,8 @@ pub async fn open_part(
     let Some(opened) = opened.map_err(reading)? else { return Ok(None) };
     let shown = task.sized(format!("part of layer {}", layer.digest.short()), size);
     let stop = Box::pin(async move { stop.wait().await });
-    let (metering, fault) = (Metering::new(shown), FaultCell::default());
-    let watch = Watch { metering, fault, stop };
+    let (metering, fault) = (StreamMeter::new(shown), FaultCell::default());
+    let watch = Watch { meter: metering, fault, stop };
     Ok(Some(bridge::reader(opened.checked_by_table(layer.digest, size, watch))))
 }
 
@@ -429,14 +467,14 @@ async fn read_opened<T: Send + 'static>(
 ) -> Result<T> {
     let stop = Stop::new(task);
     let reading = || Error::at(format!("reading layer {}", layer.digest), Side::Source);
-    let metering = Metering::new(shown);
+    let metering = StreamMeter::new(shown);
     let unverified = opened.map_err(|cause| match cause.kind() {
         task::Kind::Cancelled => Error::Cancelled,
         _ => reading()(cause),
     })?;
     let fault = FaultCell::default();
     let watch =
-        Watch { metering: metering.clone(), fault: fault.clone(), stop: Box::pin(stop.wait()) };
+        Watch { meter: metering.clone(), fault: fault.clone(), stop: Box::pin(stop.wait()) };
     let reader = bridge::reader(checked(unverified, watch));
     let done = blocking(move || work(reader)).await;
     match (done, fault.take()) {

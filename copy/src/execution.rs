@@ -8,7 +8,7 @@ use task::{Cause, Fault, Kind, Task};
 use tokio::sync::Semaphore;
 use tokio::time::Instant;
 
-use crate::blob::{FaultCell, Metering, Watch};
+use crate::blob::{FaultCell, StreamMeter, Watch};
 use crate::plan::{Leaf, Part};
 use crate::stop::Stop;
 use crate::{Blob, CopyOptions, Error, Origin, Plan, Result, Side, Sink, Source};
@@ -134,7 +134,7 @@ impl Execution<'_> {
                 descriptor.digest.algorithm().as_str(),
                 descriptor.digest.short()
             );
-            let metering = Metering::new(self.task.sized(name, descriptor.size));
+            let metering = StreamMeter::new(self.task.sized(name, descriptor.size));
             if !force && self.has_or_links(leaf).await? {
                 metering.end(Task::reused);
                 return Ok(());
@@ -177,17 +177,17 @@ impl Execution<'_> {
 
     /// Sends a blob as often as it breaks off on the way, but not for longer than the options say
     /// without more of it having come through than before.
-    async fn send(&self, leaf: &Leaf, metering: &Metering) -> Result<()> {
+    async fn send(&self, leaf: &Leaf, meter: &StreamMeter) -> Result<()> {
         let step = PROGRESS.max(leaf.descriptor.size / PART);
         let (mut attempt, mut reached) = (1, 0);
         let mut until = Instant::now() + self.options.patience;
         loop {
-            let before = metering.passed();
-            let error = match self.send_once(leaf, metering).await {
+            let before = meter.passed();
+            let error = match self.send_once(leaf, meter).await {
                 Ok(()) => return Ok(()),
                 Err(error) => error,
             };
-            let came = metering.passed() - before;
+            let came = meter.passed() - before;
             if came >= reached + step {
                 reached = came;
                 attempt = 1;
@@ -202,21 +202,18 @@ impl Execution<'_> {
             }
             attempt += 1;
             let why = task::chain(&error).join(": ");
-            metering.note(format!("trying again ({attempt} of {}): {why}", self.options.attempts));
+            meter.note(format!("trying again ({attempt} of {}): {why}", self.options.attempts));
         }
     }
 
-    async fn send_once(&self, leaf: &Leaf, metering: &Metering) -> Result<()> {
+    async fn send_once(&self, leaf: &Leaf, meter: &StreamMeter) -> Result<()> {
         let descriptor = &leaf.descriptor;
         let what = format!("{} {}", leaf.role.as_str(), descriptor.digest);
         let fetched = self.stop.guard(self.source.fetch(descriptor)).await;
         let unverified = fetched.map_err(Error::at(format!("reading {what}"), Side::Source))?;
         let fault = FaultCell::default();
-        let watch = Watch {
-            metering: metering.clone(),
-            fault: fault.clone(),
-            stop: Box::pin(self.stop.wait()),
-        };
+        let watch =
+            Watch { meter: meter.clone(), fault: fault.clone(), stop: Box::pin(self.stop.wait()) };
         let blob = unverified.verify(descriptor).watched(watch);
         let put = self.settle(self.sink.put(descriptor, blob)).await;
         put.map_err(|cause| match fault.take() {

@@ -25,7 +25,7 @@ pub struct FoundFile {
 
 /// What a layer has at a path.
 #[derive(Debug)]
-enum Seen {
+enum PathInLayer {
     /// Nothing: the layers below decide.
     Nothing,
     /// It takes away what layers below have there.
@@ -42,8 +42,8 @@ enum Seen {
     Other(EntryKind),
 }
 
-/// A layer that was looked into.
-enum LookedInto {
+/// A layer that is open for looking up files.
+enum LayerReader {
     Whole(LayerFile),
     /// It is here whole, and has an index.
     Indexed(LayerFile, PartedLayer),
@@ -63,11 +63,11 @@ struct Search<'a> {
 
 impl Search<'_> {
     /// Opens a layer; `None` if it would have to be fetched whole, and must not.
-    async fn open(&self, layer: &(Descriptor, Digest)) -> Result<Option<LookedInto>> {
+    async fn open(&self, layer: &(Descriptor, Digest)) -> Result<Option<LayerReader>> {
         if let Some(parted) =
             PartedLayer::open(self.source, &layer.0, self.indexes, self.task).await?
         {
-            return Ok(Some(LookedInto::Parted(parted)));
+            return Ok(Some(LayerReader::Parted(parted)));
         }
         if !self.whole {
             return Ok(None);
@@ -79,24 +79,24 @@ impl Search<'_> {
         Ok(Some(match table {
             Some(table) => {
                 let parted = PartedLayer::new(file.descriptor.clone(), table);
-                LookedInto::Indexed(file, parted)
+                LayerReader::Indexed(file, parted)
             }
-            None => LookedInto::Whole(file),
+            None => LayerReader::Whole(file),
         }))
     }
 
     /// What a layer has at a path.
-    async fn seen(&self, layer: &LookedInto, path: Vec<u8>) -> Result<Seen> {
+    async fn seen(&self, layer: &LayerReader, path: Vec<u8>) -> Result<PathInLayer> {
         let (whole, parted) = match layer {
-            LookedInto::Whole(file) => {
+            LayerReader::Whole(file) => {
                 let (file, room) = (file.clone(), self.room.to_owned());
                 return blocking(move || in_layer(path, |path| look(&file, path, &room))).await;
             }
-            LookedInto::Indexed(file, parted) => (Some(file), parted),
-            LookedInto::Parted(parted) => (None, parted),
+            LayerReader::Indexed(file, parted) => (Some(file), parted),
+            LayerReader::Parted(parted) => (None, parted),
         };
         match in_layer(path, |path| Ok(look_up(parted.entries(), path)))? {
-            Seen::At(number) => {
+            PathInLayer::At(number) => {
                 let entry = &parted.entries()[number];
                 let content = match whole {
                     Some(file) => {
@@ -107,7 +107,7 @@ impl Search<'_> {
                     None => parted.content(self.source, entry, self.room, self.task).await?,
                 };
                 let entry = entry.entry.clone();
-                Ok(Seen::Content(Box::new(FoundFile { entry, content })))
+                Ok(PathInLayer::Content(Box::new(FoundFile { entry, content })))
             }
             seen => Ok(seen),
         }
@@ -117,7 +117,7 @@ impl Search<'_> {
         let layers: Vec<_> = image.layers().map(|l| (l.descriptor.clone(), l.diff_id)).collect();
         let missing =
             |reason: &str| Error::NoFile { path: path.to_owned(), reason: reason.to_owned() };
-        let mut opened: Vec<LookedInto> = Vec::new();
+        let mut opened: Vec<LayerReader> = Vec::new();
         let mut wanted = normal(b"", path.as_bytes());
         'links: for _ in 0..LINKS {
             for (number, layer) in layers.iter().rev().enumerate() {
@@ -126,14 +126,16 @@ impl Search<'_> {
                     opened.push(layer);
                 }
                 match self.seen(&opened[number], wanted.clone()).await? {
-                    Seen::Nothing => {}
-                    Seen::Content(found) => return Ok(Some(*found)),
-                    Seen::Hidden | Seen::At(_) => return Err(missing("there is no such file")),
-                    Seen::Other(kind) => {
+                    PathInLayer::Nothing => {}
+                    PathInLayer::Content(found) => return Ok(Some(*found)),
+                    PathInLayer::Hidden | PathInLayer::At(_) => {
+                        return Err(missing("there is no such file"));
+                    }
+                    PathInLayer::Other(kind) => {
                         return Err(missing(&format!("it is a {}", kind.as_str())));
                     }
-                    Seen::Link { last: true, .. } if !self.whole => return Ok(None),
-                    Seen::Link { target, .. } | Seen::Same(target) => {
+                    PathInLayer::Link { last: true, .. } if !self.whole => return Ok(None),
+                    PathInLayer::Link { target, .. } | PathInLayer::Same(target) => {
                         wanted = target;
                         continue 'links;
                     }
@@ -204,34 +206,34 @@ pub async fn part_of(
 }
 
 /// What the layer has at a path; hard links are followed in it.
-fn in_layer(mut path: Vec<u8>, look: impl Fn(&[u8]) -> Result<Seen>) -> Result<Seen> {
+fn in_layer(mut path: Vec<u8>, look: impl Fn(&[u8]) -> Result<PathInLayer>) -> Result<PathInLayer> {
     for _ in 0..LINKS {
         match look(&path)? {
-            Seen::Same(target) => path = target,
+            PathInLayer::Same(target) => path = target,
             seen => return Ok(seen),
         }
     }
-    Ok(Seen::Hidden)
+    Ok(PathInLayer::Hidden)
 }
 
-fn look(layer: &LayerFile, path: &[u8], room: &Path) -> Result<Seen> {
+fn look(layer: &LayerFile, path: &[u8], room: &Path) -> Result<PathInLayer> {
     let failed = |source| Error::Layer {
         name: layer.descriptor.digest.to_string(),
         source: Cause::new(source),
     };
     let plain = layers::decompress(layer.open()?).map_err(failed)?;
     let mut entries = LayerEntries::new(plain, Limits::default());
-    let mut seen = Seen::Nothing;
+    let mut seen = PathInLayer::Nothing;
     while let Some(entry) = entries.next().map_err(failed)? {
         match seen_in(&entry, path) {
-            Some(Seen::Other(EntryKind::File)) if !entry.sparse => {
+            Some(PathInLayer::Other(EntryKind::File)) if !entry.sparse => {
                 let mut file = scratch(room)?;
                 std::io::copy(&mut entries, &mut file).map_err(Error::Stream)?;
                 file.seek(SeekFrom::Start(0)).map_err(Error::Stream)?;
-                seen = Seen::Content(Box::new(FoundFile { entry, content: file }));
+                seen = PathInLayer::Content(Box::new(FoundFile { entry, content: file }));
             }
             // What a layer takes away, it takes from those below it.
-            Some(Seen::Hidden) if !matches!(seen, Seen::Nothing) => {}
+            Some(PathInLayer::Hidden) if !matches!(seen, PathInLayer::Nothing) => {}
             Some(other) => seen = other,
             None => {}
         }
@@ -240,12 +242,12 @@ fn look(layer: &LayerFile, path: &[u8], room: &Path) -> Result<Seen> {
 }
 
 /// As [`look`], in a table of contents.
-fn look_up(entries: &[TableEntry], path: &[u8]) -> Seen {
-    let mut seen = Seen::Nothing;
+fn look_up(entries: &[TableEntry], path: &[u8]) -> PathInLayer {
+    let mut seen = PathInLayer::Nothing;
     for (number, entry) in entries.iter().enumerate() {
         match seen_in(&entry.entry, path) {
-            Some(Seen::Other(EntryKind::File)) => seen = Seen::At(number),
-            Some(Seen::Hidden) if !matches!(seen, Seen::Nothing) => {}
+            Some(PathInLayer::Other(EntryKind::File)) => seen = PathInLayer::At(number),
+            Some(PathInLayer::Hidden) if !matches!(seen, PathInLayer::Nothing) => {}
             Some(other) => seen = other,
             None => {}
         }
@@ -254,24 +256,24 @@ fn look_up(entries: &[TableEntry], path: &[u8]) -> Seen {
 }
 
 /// What an entry says of a path; of a file's content, that it is a file.
-fn seen_in(entry: &LayerEntry, path: &[u8]) -> Option<Seen> {
+fn seen_in(entry: &LayerEntry, path: &[u8]) -> Option<PathInLayer> {
     let rest = path.strip_prefix(entry.path.as_slice())?;
     let parent = entry.path.rsplitn(2, |byte| *byte == b'/').nth(1).unwrap_or_default();
     match (entry.kind, rest) {
         (EntryKind::Symlink, []) => {
-            Some(Seen::Link { target: normal(parent, &entry.link), last: true })
+            Some(PathInLayer::Link { target: normal(parent, &entry.link), last: true })
         }
-        (EntryKind::HardLink, []) => Some(Seen::Same(normal(b"", &entry.link))),
-        (EntryKind::Whiteout, []) => Some(Seen::Hidden),
-        (EntryKind::Opaque, []) => Some(Seen::Other(EntryKind::Directory)),
-        (kind, []) => Some(Seen::Other(kind)),
+        (EntryKind::HardLink, []) => Some(PathInLayer::Same(normal(b"", &entry.link))),
+        (EntryKind::Whiteout, []) => Some(PathInLayer::Hidden),
+        (EntryKind::Opaque, []) => Some(PathInLayer::Other(EntryKind::Directory)),
+        (kind, []) => Some(PathInLayer::Other(kind)),
         (kind, rest) if rest[0] == b'/' || entry.path.is_empty() => match kind {
             EntryKind::Symlink => {
                 let target = [&normal(parent, &entry.link), rest].concat();
-                Some(Seen::Link { target: normal(b"", &target), last: false })
+                Some(PathInLayer::Link { target: normal(b"", &target), last: false })
             }
             EntryKind::Directory => None,
-            _ => Some(Seen::Hidden),
+            _ => Some(PathInLayer::Hidden),
         },
         _ => None,
     }

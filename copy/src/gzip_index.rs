@@ -15,7 +15,7 @@ use crate::bridge::blocking;
 use crate::convert::like;
 use crate::edit::{of_layer, read_layer};
 use crate::recompress::warn_of_referrers;
-use crate::rewrite::{ChangedLayer, LayerChange, Rewritten, rewrite};
+use crate::rewrite::{ChangedLayer, LayerChange, RewrittenImage, rewrite};
 use crate::{
     Artifact, CopyOptions, Error, Format, LayerFile, Result, Select, Side, Sink, Source, attach,
 };
@@ -101,8 +101,8 @@ pub(crate) async fn make(
 }
 
 /// What a copy is of whose gzip layers get indexes.
-pub(crate) struct Indexed<'a> {
-    pub(crate) image: Rewritten<'a>,
+pub(crate) struct IndexedImage<'a> {
+    pub(crate) image: RewrittenImage<'a>,
     pub(crate) options: CopyOptions,
     /// The indexes by their digests.
     made: BTreeMap<Digest, Bytes>,
@@ -117,7 +117,7 @@ pub(crate) async fn for_copy<'a>(
     sink: &dyn Sink,
     options: &CopyOptions,
     task: &Task,
-) -> Result<Indexed<'a>> {
+) -> Result<IndexedImage<'a>> {
     let referrers = sink.capabilities().referrers;
     if !referrers || options.format == Some(Format::Docker) {
         let reason = match referrers {
@@ -127,7 +127,8 @@ pub(crate) async fn for_copy<'a>(
         let digest = source.resolve().await.map_err(Error::resolve)?.digest;
         return Err(Error::Convert { digest, reason });
     }
-    let making = Making { source, task, made: Mutex::default(), docker: AtomicBool::new(false) };
+    let making =
+        GzipIndexJob { source, task, made: Mutex::default(), docker: AtomicBool::new(false) };
     let how = (&making as &dyn LayerChange, options.attempts);
     let image = rewrite(source, &options.select, how, task).await?;
     if making.docker.into_inner() {
@@ -152,10 +153,10 @@ pub(crate) async fn for_copy<'a>(
         _ => Select::All,
     };
     let options = CopyOptions { select, format, gzip_index: false, ..options.clone() };
-    Ok(Indexed { image, options, made })
+    Ok(IndexedImage { image, options, made })
 }
 
-impl Indexed<'_> {
+impl IndexedImage<'_> {
     /// Attaches the indexes to the images that name them.
     ///
     /// # Errors
@@ -176,7 +177,7 @@ impl Indexed<'_> {
     }
 }
 
-struct Making<'w> {
+struct GzipIndexJob<'w> {
     source: &'w dyn Source,
     task: &'w Task,
     made: Mutex<BTreeMap<Digest, Bytes>>,
@@ -185,7 +186,7 @@ struct Making<'w> {
 }
 
 #[async_trait]
-impl LayerChange for Making<'_> {
+impl LayerChange for GzipIndexJob<'_> {
     fn wants(&self, layer: &Descriptor) -> bool {
         let lacks = is_plain_gzip(layer) && layers::promised_index(layer).is_none();
         let docker = layer.media_type.is_docker();

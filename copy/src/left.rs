@@ -3,13 +3,13 @@
 use image::{Descriptor, Digest};
 
 use crate::attached;
-use crate::copy::Ends;
+use crate::copy::CopyEndpoints;
 use crate::stop::Stop;
 
 /// Warns of what stays behind because the destination cannot hold it, or because it is attached to
 /// an index of which only one image was copied. A query is sent only if something may be missed; a
 /// source that cannot answer is not queried twice.
-pub(crate) async fn tell(ends: &Ends<'_>, named: &Descriptor, chosen: Digest) {
+pub(crate) async fn tell(ends: &CopyEndpoints<'_>, named: &Descriptor, chosen: Digest) {
     let options = ends.options;
     let carried = options.referrers || options.digest_tags;
     if !options.tell_left || (carried && named.digest == chosen) {

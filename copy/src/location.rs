@@ -9,7 +9,7 @@ use crate::{Capabilities, Error, Result};
 
 /// Which image of a layout or archive.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Named {
+pub enum ImageSelector {
     /// The only one there is.
     Only,
     /// The one with this name (`org.opencontainers.image.ref.name`, a tag, a full reference).
@@ -27,13 +27,15 @@ pub enum Location {
     /// `docker://host/path[:tag][@digest]`: a registry.
     Registry(Reference),
     /// `oci:path[:name]`: a directory in the OCI image layout.
-    Layout(PathBuf, Named),
+    Layout(PathBuf, ImageSelector),
     /// `oci-archive:path[:name]`: the same as a tar file.
-    OciArchive(PathBuf, Named),
+    OciArchive(PathBuf, ImageSelector),
     /// `docker-archive:path[:reference]`: a tar file as `docker save` writes it.
-    DockerArchive(PathBuf, Named),
+    DockerArchive(PathBuf, ImageSelector),
     /// `dir:path`: a directory of loose files as skopeo writes it.
     Directory(PathBuf),
+    /// `tarball:path[:path…]`: an image of archives, its layers.
+    Tarball(Vec<PathBuf>),
     /// `store:name`: the images on this machine.
     Store(String),
     /// `docker-daemon:name` or `docker-daemon:sha256:id`: an image of a Docker daemon.
@@ -67,7 +69,7 @@ impl fmt::Display for StorageAt {
     }
 }
 
-const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir:, store:, docker-daemon: or containers-storage:";
+const TRANSPORTS: &str = "docker://, oci:, oci-archive:, docker-archive:, dir:, tarball:, store:, docker-daemon: or containers-storage:";
 
 impl Location {
     /// The word before the colon.
@@ -78,6 +80,7 @@ impl Location {
             Location::OciArchive(..) => "oci-archive",
             Location::DockerArchive(..) => "docker-archive",
             Location::Directory(_) => "dir",
+            Location::Tarball(_) => "tarball",
             Location::Store(_) => "store",
             Location::Daemon(_) => "docker-daemon",
             Location::Containers(..) => "containers-storage",
@@ -90,9 +93,10 @@ impl Location {
             Location::Registry(_) | Location::Layout(..) => Capabilities::ALL,
             Location::OciArchive(..) | Location::Store(_) => Capabilities::REFERRERS,
             Location::Directory(_) => Capabilities::INDEXES,
-            Location::DockerArchive(..) | Location::Daemon(_) | Location::Containers(..) => {
-                Capabilities::ONE_IMAGE
-            }
+            Location::DockerArchive(..)
+            | Location::Tarball(_)
+            | Location::Daemon(_)
+            | Location::Containers(..) => Capabilities::ONE_IMAGE,
         }
     }
 
@@ -103,6 +107,9 @@ impl Location {
             Location::OciArchive(path, named) => Location::OciArchive(base.join(path), named),
             Location::DockerArchive(path, named) => Location::DockerArchive(base.join(path), named),
             Location::Directory(path) => Location::Directory(base.join(path)),
+            Location::Tarball(paths) => {
+                Location::Tarball(paths.into_iter().map(|path| base.join(path)).collect())
+            }
             Location::Containers(Some(at), name) => {
                 let graph_root = base.join(at.graph_root);
                 let run_root = at.run_root.map(|path| base.join(path));
@@ -137,13 +144,14 @@ impl FromStr for Location {
                 path_and_name(text, rest).map(|(path, name)| Location::DockerArchive(path, name))
             }
             "dir" if !rest.is_empty() => Ok(Location::Directory(rest.into())),
+            "tarball" if !rest.is_empty() => tarball(text, rest),
             "store" if !rest.is_empty() => Ok(Location::Store(rest.to_owned())),
             "containers-storage" => containers(text, rest),
             "docker-daemon" if is_daemons(rest) => Ok(Location::Daemon(rest.to_owned())),
             "docker-daemon" if !rest.is_empty() => {
                 Err(refuse(text, "it is neither a name nor an id of an image", None))
             }
-            "dir" | "store" | "docker-daemon" => {
+            "dir" | "store" | "tarball" | "docker-daemon" => {
                 Err(refuse(text, "nothing follows the colon", None))
             }
             _ if foreign(text) => {
@@ -178,13 +186,22 @@ const FOREIGN: &[(&str, &str)] = &[
         "sif",
         "write the files of the container to a tar archive; `rbuild import` makes an image from it",
     ),
-    ("tarball", "`rbuild import` makes an image from the archive of a root file system"),
 ];
 
 /// Whether a text begins with a transport of skopeo that there is not.
 pub fn foreign(text: &str) -> bool {
     let transport = text.split_once(':').map(|(transport, _)| transport);
     FOREIGN.iter().any(|(name, _)| Some(*name) == transport)
+}
+
+/// `path`, `path:path`; `-` is standard input.
+fn tarball(text: &str, rest: &str) -> Result<Location> {
+    let one = |path: &str| match path {
+        "" => Err(refuse(text, "a path is empty", None)),
+        "-" => Ok(PathBuf::from("/dev/stdin")),
+        path => Ok(PathBuf::from(path)),
+    };
+    rest.split(':').map(one).collect::<Result<_>>().map(Location::Tarball)
 }
 
 fn registry(text: &str, rest: &str) -> Result<Location> {
@@ -235,7 +252,7 @@ fn containers(text: &str, rest: &str) -> Result<Location> {
 }
 
 /// `path`, `path:name`, `path:@3`, `path@sha256:…`, `path:name@sha256:…` (the digest wins).
-fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
+fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, ImageSelector)> {
     let (rest, digest) = match rest.rfind("@sha256:").or_else(|| rest.rfind("@sha512:")) {
         Some(at) => {
             let digest = rest[at + 1..].parse::<Digest>();
@@ -249,13 +266,15 @@ fn path_and_name(text: &str, rest: &str) -> Result<(PathBuf, Named)> {
         return Err(refuse(text, "it has no path", None));
     }
     let named = match (digest, name.strip_prefix('@')) {
-        (Some(digest), _) => Named::Digest(digest),
+        (Some(digest), _) => ImageSelector::Digest(digest),
         (None, Some(position)) => {
             let position = position.parse::<usize>();
-            Named::Position(position.map_err(|_| refuse(text, "a number follows '@'", None))?)
+            ImageSelector::Position(
+                position.map_err(|_| refuse(text, "a number follows '@'", None))?,
+            )
         }
-        (None, None) if name.is_empty() => Named::Only,
-        (None, None) => Named::Name(name.to_owned()),
+        (None, None) if name.is_empty() => ImageSelector::Only,
+        (None, None) => ImageSelector::Name(name.to_owned()),
     };
     Ok((PathBuf::from(path), named))
 }
@@ -288,13 +307,17 @@ impl fmt::Display for Location {
             | Location::DockerArchive(path, named) => {
                 write!(f, "{}", path.display())?;
                 match named {
-                    Named::Only => Ok(()),
-                    Named::Name(name) => write!(f, ":{name}"),
-                    Named::Digest(digest) => write!(f, "@{digest}"),
-                    Named::Position(position) => write!(f, ":@{position}"),
+                    ImageSelector::Only => Ok(()),
+                    ImageSelector::Name(name) => write!(f, ":{name}"),
+                    ImageSelector::Digest(digest) => write!(f, "@{digest}"),
+                    ImageSelector::Position(position) => write!(f, ":@{position}"),
                 }
             }
             Location::Directory(path) => write!(f, "{}", path.display()),
+            Location::Tarball(paths) => {
+                let shown: Vec<_> = paths.iter().map(|path| path.display().to_string()).collect();
+                f.write_str(&shown.join(":"))
+            }
             Location::Store(name) | Location::Daemon(name) | Location::Containers(None, name) => {
                 f.write_str(name)
             }
@@ -326,6 +349,8 @@ mod tests {
             ("docker-archive:a.tar:app:1", "docker-archive:a.tar:app:1"),
             ("docker-archive:a.tar:@0", "docker-archive:a.tar:@0"),
             ("dir:/a:b", "dir:/a:b"),
+            ("tarball:a.tar", "tarball:a.tar"),
+            ("tarball:/a.tar.gz:b:-", "tarball:/a.tar.gz:b:/dev/stdin"),
             ("store:localhost/app", "store:localhost/app"),
             ("docker-daemon:app:1", "docker-daemon:app:1"),
             ("docker-daemon:r.example:5000/a/b", "docker-daemon:r.example:5000/a/b"),
@@ -365,6 +390,8 @@ mod tests {
             ("oci:x:@y", None),
             ("oci:x@sha256:00", None),
             ("dir:", None),
+            ("tarball:", None),
+            ("tarball:a::b", None),
             ("store:", None),
             ("docker://", None),
             ("docker://UPPER/Case", None),

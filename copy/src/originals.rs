@@ -4,7 +4,7 @@ use image::{Descriptor, Document, Image, Index, Node, Platform};
 use task::Task;
 
 use crate::select::{ABOUT, image, node, open};
-use crate::{Error, Gate, Overlay, Resolved, Result, Source, permit};
+use crate::{Error, Gate, Overlay, ResolvedSource, Result, Source, permit};
 
 /// An image that is to be changed, or all images of an index.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl Originals {
         task: &Task,
     ) -> Result<Originals> {
         let named = source.seal(task).await.map_err(Error::resolve)?;
-        let source = Resolved::new(source, named.clone());
+        let source = ResolvedSource::new(source, named.clone());
         if let Some(platform) = platform {
             let (named, image) = open(&source, platform).await?;
             permit(&source, gate, &named, image.descriptor(), task).await?;

@@ -47,6 +47,12 @@ impl Location {
                 Location::DockerArchive(real_path(&path), named)
             }
             Location::Directory(path) => Location::Directory(real_path(&path)),
+            // Standard input has no other name.
+            Location::Tarball(paths) => {
+                let stays = |path: &PathBuf| path == Path::new("/dev/stdin");
+                let real = |path: PathBuf| if stays(&path) { path } else { real_path(&path) };
+                Location::Tarball(paths.into_iter().map(real).collect())
+            }
             Location::Containers(Some(at), name) => {
                 let graph_root = real_path(&at.graph_root);
                 Location::Containers(Some(StorageAt { graph_root, ..at }), name)

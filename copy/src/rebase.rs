@@ -8,7 +8,7 @@ use layers::{FileKind, Tree};
 use serde_json::Value;
 use task::Task;
 
-use crate::{Draft, Error, Location, Result, Source, Touched, Trees};
+use crate::{Draft, Error, Location, PathChange, Result, Source, Trees};
 
 /// Names the base of an image (image-spec, annotations.md).
 pub const BASE_NAME: &str = "org.opencontainers.image.base.name";
@@ -143,11 +143,11 @@ pub async fn rebase<'a>(
 }
 
 /// What the image's layers touch and the bases do not agree on.
-fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseReport) {
+fn compare(old: &Tree, new: &Tree, changes: &[PathChange], report: &mut RebaseReport) {
     let mut seen = BTreeSet::new();
-    for touch in touched {
+    for touch in changes {
         let path = touch.path();
-        if !seen.insert((path, matches!(touch, Touched::Brings(_)))) {
+        if !seen.insert((path, matches!(touch, PathChange::Brings(_)))) {
             continue;
         }
         let name = format!("/{}", String::from_utf8_lossy(path));
@@ -160,7 +160,7 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
         }
         let (was, is) = (old.get(path), new.get(path));
         match touch {
-            Touched::Brings(_) => match (was, is) {
+            PathChange::Brings(_) => match (was, is) {
                 (None, None) => {}
                 (None, Some(is)) if is.inode.kind == FileKind::Directory => {}
                 (None, Some(_)) => report
@@ -188,7 +188,7 @@ fn compare(old: &Tree, new: &Tree, touched: &[Touched], report: &mut RebaseRepor
                     }
                 }
             },
-            Touched::Removes(_) | Touched::Empties(_) => {
+            PathChange::Removes(_) | PathChange::Empties(_) => {
                 let same = match (was, is) {
                     (None, None) => true,
                     (Some(was), Some(is)) => was.inode.same(is.inode) && alike(old, new, path),

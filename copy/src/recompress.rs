@@ -10,7 +10,7 @@ use image::{Descriptor, Digest, Encoding, MediaType};
 use layers::LayerWriter;
 use task::{Cause, Kind, Task};
 
-use crate::blob::{FaultCell, Metering, Watch};
+use crate::blob::{FaultCell, StreamMeter, Watch};
 use crate::bridge::{self, blocking};
 use crate::convert::like;
 use crate::rewrite::{ChangedLayer, LayerChange, rewrite};
@@ -41,7 +41,7 @@ pub async fn recompress<'a>(
     attempts: u32,
     task: &Task,
 ) -> Result<Overlay<'a>> {
-    let change = Compressing { source, how, task, stop: Stop::new(task) };
+    let change = RecompressJob { source, how, task, stop: Stop::new(task) };
     Ok(rewrite(source, select, (&change, attempts), task).await?.overlay)
 }
 
@@ -94,7 +94,7 @@ pub(crate) async fn warn_of_referrers(
     Ok(())
 }
 
-struct Compressing<'w> {
+struct RecompressJob<'w> {
     source: &'w dyn Source,
     how: &'w Recompress,
     task: &'w Task,
@@ -102,7 +102,7 @@ struct Compressing<'w> {
 }
 
 #[async_trait]
-impl LayerChange for Compressing<'_> {
+impl LayerChange for RecompressJob<'_> {
     fn wants(&self, layer: &Descriptor) -> bool {
         let Some(encoding) = layer.media_type.layer_encoding() else { return false };
         if layer.media_type.is_foreign() {
@@ -129,12 +129,12 @@ impl LayerChange for Compressing<'_> {
 
     async fn change(&self, layer: &Descriptor, diff_id: Digest) -> Result<Option<ChangedLayer>> {
         let short = layer.digest.short();
-        let metering = Metering::new(self.task.sized(format!("recompress {short}"), layer.size));
+        let metering = StreamMeter::new(self.task.sized(format!("recompress {short}"), layer.size));
         let reading = || Error::at(format!("reading layer {}", layer.digest), Side::Source);
         let unverified = self.source.fetch(layer).await.map_err(reading())?;
         let fault = FaultCell::default();
         let watch = Watch {
-            metering: metering.clone(),
+            meter: metering.clone(),
             fault: fault.clone(),
             stop: Box::pin(self.stop.wait()),
         };

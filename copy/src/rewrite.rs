@@ -37,7 +37,7 @@ pub(crate) struct ChangedLayer {
 }
 
 /// An image with changed layers.
-pub(crate) struct Rewritten<'a> {
+pub(crate) struct RewrittenImage<'a> {
     /// It lies over the source; the root is the document that was selected.
     pub(crate) overlay: Overlay<'a>,
     /// The manifests that were written again.
@@ -53,7 +53,7 @@ pub(crate) async fn rewrite<'a>(
     select: &Select,
     (change, attempts): (&dyn LayerChange, u32),
     task: &Task,
-) -> Result<Rewritten<'a>> {
+) -> Result<RewrittenImage<'a>> {
     let stop = Stop::new(task);
     let work = async {
         let named = source.resolve().await;
@@ -71,7 +71,7 @@ pub(crate) async fn rewrite<'a>(
         let mut work = Work { source, change, attempts, task, done, manifests };
         let node = work.node(node, &mut overlay, *select == Select::IndexOnly, 0).await?;
         overlay.set_root(node.descriptor().clone());
-        Ok(Rewritten { overlay, manifests: work.manifests })
+        Ok(RewrittenImage { overlay, manifests: work.manifests })
     };
     tokio::select! {
         biased;

@@ -80,11 +80,14 @@ pub(crate) async fn read_all(source: &dyn Source, root: &Descriptor) -> Vec<Dige
     seen
 }
 
-/// Remembers how tasks ended.
+/// An observer that remembers how tasks ended.
 #[derive(Default)]
-pub(crate) struct Ended(pub(crate) Mutex<Vec<(String, Outcome)>>, Mutex<Vec<(u64, String)>>);
+pub(crate) struct OutcomeRecorder(
+    pub(crate) Mutex<Vec<(String, Outcome)>>,
+    Mutex<Vec<(u64, String)>>,
+);
 
-impl Observer for Ended {
+impl Observer for OutcomeRecorder {
     fn event(&self, event: Event) {
         match event {
             Event::Started { id, name, .. } => self.1.lock().unwrap().push((id.0, name)),
@@ -98,9 +101,9 @@ impl Observer for Ended {
     }
 }
 
-impl Ended {
-    pub(crate) fn task() -> (Task, Arc<Ended>) {
-        let ended = Arc::new(Ended::default());
+impl OutcomeRecorder {
+    pub(crate) fn task() -> (Task, Arc<OutcomeRecorder>) {
+        let ended = Arc::new(OutcomeRecorder::default());
         (Task::root("copy", ended.clone()), ended)
     }
 

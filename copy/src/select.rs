@@ -3,7 +3,7 @@
 use image::{Config, Descriptor, Document, Image, Index, Manifest, MediaType, Node, Platform};
 
 use crate::best::best;
-use crate::resolved::{Resolved, relabelled};
+use crate::resolved_source::{ResolvedSource, relabelled};
 use crate::{Error, Result, Select, Side, Source};
 
 /// The annotation by which BuildKit's attestations name the image they are about.
@@ -37,7 +37,9 @@ pub async fn node(source: &dyn Source, descriptor: &Descriptor) -> Result<Node> 
 pub async fn open(source: &dyn Source, platform: &Platform) -> Result<(Descriptor, Image)> {
     match open_named(source, platform).await {
         Err(error) => match relabelled(&error) {
-            Some(named) => Box::pin(open_named(&Resolved::new(source, named), platform)).await,
+            Some(named) => {
+                Box::pin(open_named(&ResolvedSource::new(source, named), platform)).await
+            }
             None => Err(error),
         },
         opened => opened,

@@ -1,10 +1,10 @@
 //! What images are called where they go.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use image::{Digest, Reference};
 
-use crate::{Error, Location, Named, Result};
+use crate::{Error, ImageSelector, Location, Result};
 
 impl Location {
     /// The full name an image gets in a store when it comes from there. A registry's image keeps
@@ -26,13 +26,23 @@ impl Location {
                 Ok(name.or_latest().to_string())
             }
             Location::Store(name) => Ok(name.clone()),
-            Location::Layout(_, Named::Name(name))
-            | Location::OciArchive(_, Named::Name(name))
-            | Location::DockerArchive(_, Named::Name(name)) => whole(name, "localhost"),
+            Location::Layout(_, ImageSelector::Name(name))
+            | Location::OciArchive(_, ImageSelector::Name(name))
+            | Location::DockerArchive(_, ImageSelector::Name(name)) => whole(name, "localhost"),
             Location::Layout(path, _)
             | Location::OciArchive(path, _)
             | Location::DockerArchive(path, _)
             | Location::Directory(path) => file_name(path),
+            // `app.tar.gz` is app.
+            Location::Tarball(paths) => {
+                let path = paths.first().map(PathBuf::as_path).unwrap_or(Path::new(""));
+                let stem = path.file_stem().map(Path::new).unwrap_or(path);
+                file_name(if stem.extension().is_some_and(|end| end == "tar") {
+                    stem
+                } else {
+                    path
+                })
+            }
             Location::Daemon(name) | Location::Containers(_, name) => whole(name, "docker.io"),
         }
     }
@@ -45,7 +55,7 @@ impl Location {
                 Some(Location::Registry(reference.repository.pinned(digest)))
             }
             Location::Layout(path, _) => {
-                Some(Location::Layout(path.clone(), Named::Digest(digest)))
+                Some(Location::Layout(path.clone(), ImageSelector::Digest(digest)))
             }
             _ => None,
         }
@@ -77,6 +87,7 @@ mod tests {
             ("oci:/x/Base.v1", "localhost/base:latest".to_owned()),
             ("oci:/x/base:app:2", "localhost/app:2".to_owned()),
             ("dir:/x/app", "localhost/app:latest".to_owned()),
+            ("tarball:/x/app.tar.gz:/x/b", "localhost/app:latest".to_owned()),
             ("docker-daemon:app:1", "docker.io/library/app:1".to_owned()),
         ] {
             assert_eq!(location.parse::<Location>().unwrap().store_name().unwrap(), name);

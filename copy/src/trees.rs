@@ -9,7 +9,7 @@ use crate::{Result, Source};
 
 /// A name and what a layer does to it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Touched {
+pub enum PathChange {
     /// Puts something there.
     Brings(Vec<u8>),
     /// Takes away what is there, and everything below.
@@ -18,11 +18,13 @@ pub enum Touched {
     Empties(Vec<u8>),
 }
 
-impl Touched {
+impl PathChange {
     /// The name.
     pub fn path(&self) -> &[u8] {
         match self {
-            Touched::Brings(path) | Touched::Removes(path) | Touched::Empties(path) => path,
+            PathChange::Brings(path) | PathChange::Removes(path) | PathChange::Empties(path) => {
+                path
+            }
         }
     }
 }
@@ -56,7 +58,7 @@ impl Trees {
         source: &dyn Source,
         layers: &[(Descriptor, Digest)],
         task: &Task,
-    ) -> Result<(Tree, Vec<Touched>)> {
+    ) -> Result<(Tree, Vec<PathChange>)> {
         let mut all = Vec::new();
         for (descriptor, diff_id) in layers {
             let options = TreeOptions { digests: self.digests, ..TreeOptions::default() };
@@ -66,9 +68,9 @@ impl Trees {
                 let mut hear = |touch: Touch<'_>| {
                     let path = touch.path().to_vec();
                     touched.push(match touch {
-                        Touch::Brings(_) => Touched::Brings(path),
-                        Touch::Removes(_) => Touched::Removes(path),
-                        Touch::Empties(_) => Touched::Empties(path),
+                        Touch::Brings(_) => PathChange::Brings(path),
+                        Touch::Removes(_) => PathChange::Removes(path),
+                        Touch::Empties(_) => PathChange::Empties(path),
                     });
                 };
                 let read = tree.add(reader, &options, &hidden, &mut hear);

@@ -6,14 +6,14 @@ use crate::span::{Escape, Span, Word};
 
 /// Text joined from pieces of the source, that knows where each came from.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Joined {
+pub(crate) struct JoinedText {
     pub(crate) text: String,
     /// For each piece: where it begins in `text` and in the source.
     pieces: Vec<(usize, usize)>,
     pub(crate) escape: Escape,
 }
 
-impl Joined {
+impl JoinedText {
     fn push(&mut self, piece: &str, source: usize) {
         self.pieces.push((self.text.len(), source));
         self.text.push_str(piece);
@@ -58,7 +58,7 @@ impl Joined {
 /// One instruction's line, continued lines joined.
 #[derive(Debug, Default)]
 pub(crate) struct Logical {
-    pub(crate) joined: Joined,
+    pub(crate) joined: JoinedText,
     /// From the first character to the end of the last line, its line ending excluded.
     pub(crate) span: Span,
     pub(crate) comments: Vec<String>,

@@ -43,7 +43,7 @@ pub use instruction::{
     Instruction, InstructionKind, Pair, Pairs, Program, Run, Source, Stage,
 };
 pub use lint::{LintContext, lint};
-pub use mount::{Device, Mount, MountKind, Sharing};
+pub use mount::{CacheSharing, Device, Mount, MountKind};
 pub use parser::{MAX_SOURCE, parse, parse_instruction};
 pub use span::{Escape, LineIndex, Position, Span, Word};
 pub use suggest::closest;

@@ -30,8 +30,8 @@ use crate::instruction::{Dockerfile, Instruction};
 use crate::span::Span;
 use crate::variables::{BuildVariables, Variables, Walk, stage_bases};
 
-/// Something to ask about a base image, by the name `FROM` gives it.
-pub type Ask<'a, T> = &'a dyn Fn(&str) -> Option<T>;
+/// Looks up a fact about a base image, by the name `FROM` gives it.
+pub type BaseQuery<'a, T> = &'a dyn Fn(&str) -> Option<T>;
 
 /// What the linter may know besides the Dockerfile. `None` switches off the rules that need it.
 #[derive(Clone, Copy, Default)]
@@ -41,9 +41,9 @@ pub struct LintContext<'a> {
     /// The platform that is built for, `os/arch[/variant]`.
     pub target_platform: Option<&'a str>,
     /// The platform of a base image, as its configuration says: `os/arch[/variant]`.
-    pub base_platform: Option<Ask<'a, String>>,
+    pub base_platform: Option<BaseQuery<'a, String>>,
     /// The environment of a base image: names of its variables.
-    pub base_environment: Option<Ask<'a, Vec<String>>>,
+    pub base_environment: Option<BaseQuery<'a, Vec<String>>>,
     /// Values given with `--build-arg`.
     pub build_args: &'a [(String, String)],
 }

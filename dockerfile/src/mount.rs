@@ -55,7 +55,7 @@ pub enum MountKind {
         /// `ro`: the command may not write.
         read_only: bool,
         /// What happens when two builds want it at once.
-        sharing: Sharing,
+        sharing: CacheSharing,
         /// Owner and mode of a new cache directory; defaults are 0755, 0, 0.
         ownership: Ownership,
     },
@@ -92,7 +92,7 @@ pub enum MountKind {
 
 /// What happens when two builds use one cache.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Sharing {
+pub enum CacheSharing {
     /// Both use it.
     #[default]
     Shared,
@@ -219,7 +219,7 @@ struct Fields {
     target: Option<String>,
     read_only: Option<bool>,
     id: Option<String>,
-    sharing: Option<Sharing>,
+    sharing: Option<CacheSharing>,
     required: bool,
     env: Option<String>,
     ownership: Ownership,
@@ -312,9 +312,9 @@ impl Fields {
             "u" | "chown" => self.chown = boolean(&value)?,
             "sharing" => {
                 self.sharing = Some(match value.to_lowercase().as_str() {
-                    "shared" => Sharing::Shared,
-                    "private" => Sharing::Private,
-                    "locked" => Sharing::Locked,
+                    "shared" => CacheSharing::Shared,
+                    "private" => CacheSharing::Private,
+                    "locked" => CacheSharing::Locked,
                     other => {
                         let all = format!("known values: {}", SHARING.join(", "));
                         return Err(bad(format!("unknown cache sharing {value:?}"))

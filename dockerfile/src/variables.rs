@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::expand::expand_tracked;
 use crate::instruction::{Dockerfile, Instruction, InstructionKind};
-use crate::lint::Ask;
+use crate::lint::BaseQuery;
 use crate::span::Word;
 
 /// Variables that `FROM` knows without an `ARG`.
@@ -27,7 +27,7 @@ pub(crate) const PLATFORM_ARGS: [&str; 11] = [
 pub(crate) struct BuildVariables<'a> {
     pub(crate) build_args: &'a [(String, String)],
     pub(crate) target_platform: Option<&'a str>,
-    pub(crate) base_environment: Option<Ask<'a, Vec<String>>>,
+    pub(crate) base_environment: Option<BaseQuery<'a, Vec<String>>>,
 }
 
 impl BuildVariables<'_> {

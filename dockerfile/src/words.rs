@@ -2,7 +2,7 @@
 
 use std::ops::Range;
 
-use crate::lexer::Joined;
+use crate::lexer::JoinedText;
 use crate::span::{Span, Word};
 
 /// The blanks that separate words.
@@ -11,7 +11,7 @@ pub(crate) fn is_blank(ch: char) -> bool {
 }
 
 /// Splits at blanks; quotes mean nothing.
-pub(crate) fn split_blanks(joined: &Joined, range: Range<usize>) -> Vec<Range<usize>> {
+pub(crate) fn split_blanks(joined: &JoinedText, range: Range<usize>) -> Vec<Range<usize>> {
     let mut words = Vec::new();
     let mut start = None;
     for (at, ch) in joined.text[range.clone()].char_indices() {
@@ -30,7 +30,7 @@ pub(crate) fn split_blanks(joined: &Joined, range: Range<usize>) -> Vec<Range<us
 }
 
 /// Splits at blanks outside quotes; quotes and escapes stay in the words.
-pub(crate) fn split_quoted(joined: &Joined, range: Range<usize>) -> Vec<Range<usize>> {
+pub(crate) fn split_quoted(joined: &JoinedText, range: Range<usize>) -> Vec<Range<usize>> {
     let escape = joined.escape.char();
     let mut words = Vec::new();
     let mut start = None;
@@ -67,7 +67,7 @@ pub(crate) struct RawFlag {
 }
 
 /// Reads the flags at the start of the arguments; the second value is where they end.
-pub(crate) fn flags(joined: &Joined, range: Range<usize>) -> (Vec<RawFlag>, usize) {
+pub(crate) fn flags(joined: &JoinedText, range: Range<usize>) -> (Vec<RawFlag>, usize) {
     let mut flags = Vec::new();
     let mut at = range.start;
     loop {
@@ -92,7 +92,7 @@ pub(crate) fn flags(joined: &Joined, range: Range<usize>) -> (Vec<RawFlag>, usiz
 
 /// The word at the start of `range` without quotes and escapes, its first `=` (in it, in the
 /// joined text) and its end.
-fn unquoted(joined: &Joined, range: Range<usize>) -> (String, Option<(usize, usize)>, usize) {
+fn unquoted(joined: &JoinedText, range: Range<usize>) -> (String, Option<(usize, usize)>, usize) {
     let escape = joined.escape.char();
     let mut text = String::new();
     let mut equals = None;

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::explored::Explored;
+use crate::explored_image::ExploredImage;
 use crate::tree::Change;
 
 /// What one key asks for.
@@ -51,7 +51,7 @@ pub(crate) struct Row {
 
 /// The state of the browser.
 pub(crate) struct Browser<'a> {
-    pub(crate) explored: &'a Explored,
+    pub(crate) explored: &'a ExploredImage,
     pub(crate) pane: Pane,
     pub(crate) view: View,
     pub(crate) layer: usize,
@@ -71,7 +71,7 @@ pub(crate) struct Browser<'a> {
 }
 
 impl<'a> Browser<'a> {
-    pub(crate) fn new(explored: &'a Explored) -> Browser<'a> {
+    pub(crate) fn new(explored: &'a ExploredImage) -> Browser<'a> {
         let mut browser = Browser {
             explored,
             pane: Pane::Files,

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use image::Image;
-use layers::{FileKind, Inode, Named, Tree};
+use layers::{FileKind, Inode, Tree, TreeEntry};
 use serde_json::{Map, Value, json};
 
 /// What is different between two images.
@@ -64,7 +64,7 @@ impl Change {
 }
 
 fn changes(a: &Tree, b: &Tree, times: bool) -> Vec<Change> {
-    let mut all: BTreeMap<&[u8], [Option<Named<'_>>; 2]> = BTreeMap::new();
+    let mut all: BTreeMap<&[u8], [Option<TreeEntry<'_>>; 2]> = BTreeMap::new();
     for named in a.iter() {
         all.entry(named.path).or_default()[0] = Some(named);
     }

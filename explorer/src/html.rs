@@ -3,11 +3,11 @@
 
 use serde_json::{Value, json};
 
-use crate::explored::{Explored, shortened};
+use crate::explored_image::{ExploredImage, shortened};
 use crate::tree::{Node, Version};
 
 /// The report as one HTML page.
-pub fn html(explored: &Explored) -> String {
+pub fn html(explored: &ExploredImage) -> String {
     let data = data(explored).to_string();
     // So that no name of a file can end the script element it is in.
     let data = data.replace('<', "\\u003c").replace('\u{2028}', "\\u2028");
@@ -19,7 +19,7 @@ pub fn html(explored: &Explored) -> String {
         .replace("{{data}}", &data)
 }
 
-fn data(explored: &Explored) -> Value {
+fn data(explored: &ExploredImage) -> Value {
     let layers = explored.layers.iter().map(|layer| {
         json!({
             "digest": layer.digest, "size": layer.size, "files": layer.files,

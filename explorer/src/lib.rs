@@ -1,12 +1,12 @@
 //! What is in an image, layer by layer and file by file: which step wrote which file, and which
 //! bytes layers carry that the image does not show.
 //!
-//! [`explore`] reads each layer once, past its digest; nothing is unpacked. The [`Explored`] image
+//! [`explore`] reads each layer once, past its digest; nothing is unpacked. The [`ExploredImage`] image
 //! is shown by [`summary`] (words), [`json`], [`html`] (a report of one file) and, with the feature
 //! `screen`, by `show` (a browser on the terminal). A [`Difference`] compares two images.
 //!
 //! ```
-//! use explorer::Explored;
+//! use explorer::ExploredImage;
 //! use image::{Config, Descriptor, Digest, Document, Image, Manifest, MediaType};
 //! use task::Task;
 //! # let mut layer = tar::Builder::new(Vec::new());
@@ -23,7 +23,7 @@
 //! // `manifest`, `config` and `layer` are at hand: from a store, a registry or a file.
 //! let image = Image::new(manifest, config)?;
 //! let mut open = |_: &image::Layer<'_>| Ok(Box::new(std::io::Cursor::new(layer.clone())) as _);
-//! let explored: Explored = explorer::explore("app", &image, &mut open, &Task::silent())?;
+//! let explored: ExploredImage = explorer::explore("app", &image, &mut open, &Task::silent())?;
 //! assert_eq!(explored.carried_and_wasted(), (3, 0));
 //! print!("{}", explorer::summary(&explored));
 //! # Ok::<(), Box<dyn std::error::Error>>(())
@@ -33,7 +33,7 @@
 mod browser;
 mod difference;
 mod error;
-mod explored;
+mod explored_image;
 mod html;
 #[cfg(test)]
 mod sample;
@@ -44,7 +44,7 @@ mod tree;
 
 pub use difference::Difference;
 pub use error::{Error, Result};
-pub use explored::{Explored, LayerView, OpenLayer, explore};
+pub use explored_image::{ExploredImage, LayerView, OpenLayer, explore};
 pub use html::html;
 #[cfg(feature = "screen")]
 pub use screen::show;

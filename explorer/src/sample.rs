@@ -4,7 +4,7 @@ use image::Digest;
 use layers::{EntryKind, LayerEntry};
 use serde_json::json;
 
-use crate::explored::{Explored, LayerView};
+use crate::explored_image::{ExploredImage, LayerView};
 use crate::tree::Tree;
 
 pub(crate) fn entry(path: &str, kind: EntryKind, size: u64) -> LayerEntry {
@@ -24,7 +24,7 @@ pub(crate) fn entry(path: &str, kind: EntryKind, size: u64) -> LayerEntry {
 }
 
 /// Two layers: the second changes one file and removes another.
-pub(crate) fn sample() -> Explored {
+pub(crate) fn sample() -> ExploredImage {
     let mut tree = Tree::default();
     let layers: [&[LayerEntry]; 2] = [
         &[
@@ -44,7 +44,7 @@ pub(crate) fn sample() -> Explored {
         let (size, count, step) = (7, entries.len(), format!("/bin/sh -c {step}"));
         views.push(LayerView { digest, diff_id: digest, size, files, entries: count, step });
     }
-    Explored {
+    ExploredImage {
         name: "store:sample".into(),
         digest: Digest::of(b""),
         platform: "linux/amd64".into(),

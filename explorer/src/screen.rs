@@ -10,7 +10,7 @@ use ratatui::widgets::{Block, List, ListItem, ListState, Paragraph, Wrap};
 
 use crate::browser::{Browser, Key, Pane, Row, View};
 use crate::error::{Error, Result};
-use crate::explored::{Explored, shortened};
+use crate::explored_image::{ExploredImage, shortened};
 use crate::tree::Change;
 
 const HELP: &str = "\
@@ -28,7 +28,7 @@ const HELP: &str = "\
 ///
 /// # Errors
 /// The terminal fails.
-pub fn show(explored: &Explored) -> Result<()> {
+pub fn show(explored: &ExploredImage) -> Result<()> {
     let failed = |source| Error::Terminal { source };
     let mut terminal = ratatui::try_init().map_err(failed)?;
     let mut browser = Browser::new(explored);

@@ -5,13 +5,13 @@ use std::fmt::Write;
 use progress::bytes;
 use serde_json::{Value, json};
 
-use crate::explored::{Explored, shortened};
+use crate::explored_image::{ExploredImage, shortened};
 
 /// How many wasted files the words name.
 const NAMED: usize = 20;
 
 /// Layers and waste as a page of text.
-pub fn summary(explored: &Explored) -> String {
+pub fn summary(explored: &ExploredImage) -> String {
     let mut out = String::new();
     let (carried, wasted) = explored.carried_and_wasted();
     let _ = writeln!(out, "{} {} {}", explored.name, explored.platform, explored.digest);
@@ -55,7 +55,7 @@ pub fn summary(explored: &Explored) -> String {
 }
 
 /// Layers and waste as JSON.
-pub fn json(explored: &Explored) -> Value {
+pub fn json(explored: &ExploredImage) -> Value {
     let (carried, wasted) = explored.carried_and_wasted();
     let layers = explored.layers.iter().enumerate().map(|(number, layer)| {
         json!({

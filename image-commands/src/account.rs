@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use app::{App, Runnable};
 use clap::Args;
 use options::registry::{RegistryFlags, registry_key};
-use options::{Failure, environment};
+use options::{Dialect, Failure, environment};
 use registry_client::Credential;
 use task::Kind;
 
@@ -136,6 +136,10 @@ pub struct Logout {
 
 impl Runnable for Logout {
     fn run(self, app: &App) -> Result<u8, Failure> {
+        // buildah and podman have nothing to remove there; skopeo fails.
+        if Dialect::spoken() == Dialect::Skopeo {
+            app.conf.check_authfile()?;
+        }
         let files = app.conf.keychain(None)?;
         let keys: Vec<String> = match self.registry {
             Some(registry) => vec![registry_key(&registry)],

@@ -1,20 +1,22 @@
 //! `rcopy artifact`: artifacts on their own or attached to images.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use app::place::Access;
 use app::{App, Runnable, format, observed};
 use clap::{Args, Subcommand, ValueEnum};
 use image::{Descriptor, MediaType, Node};
-use options::Failure;
 use options::ends::OneEnd;
 use options::place::location;
 use options::progress::Progress;
+use options::{Dialect, Failure};
 use serde_json::json;
 use task::{Kind, Task};
 use transport::at::{Memory, StoreImage};
-use transport::{ArtifactFiles, CopyOptions, Open, Overlay, Referrer, Select, Source, TITLE};
+use transport::{
+    ArtifactFiles, CopyOptions, Location, Open, Overlay, Referrer, Select, Source, TITLE,
+};
 
 /// How deep what refers to what refers is shown.
 const DEPTH: usize = 8;
@@ -54,7 +56,7 @@ struct ArtifactFlags {
     /// Add a config: FILE[:TYPE]
     #[arg(long, value_name = "FILE[:TYPE]")]
     config: Option<String>,
-    /// The files: FILE[:TYPE]
+    /// The files: FILE[:TYPE]; - is standard input, and has no name in the artifact
     #[arg(value_name = "FILE[:TYPE]")]
     files: Vec<String>,
 }
@@ -100,13 +102,26 @@ impl ArtifactFlags {
         }
         let file = |text: &String| file_and_type(text, "application/octet-stream");
         let config = "application/vnd.oci.image.config.v1+json";
+        let piped = match &self.files[..] {
+            [one] if one == "-" || one.starts_with("-:") => {
+                Some(crate::transfer::piped("name the files, or send the content in")?)
+            }
+            all if all.iter().any(|one| one == "-" || one.starts_with("-:")) => {
+                return Err(Failure::usage("standard input is the only file, if it is one"));
+            }
+            _ => None,
+        };
+        let mut files: Vec<_> = self.files.iter().map(file).collect();
+        if let (Some(piped), Some((path, _))) = (&piped, files.first_mut()) {
+            *path = piped.path().to_owned();
+        }
         let parts = ArtifactFiles {
             artifact_type: self.artifact_type.clone(),
             annotations,
             config: self.config.as_ref().map(|text| file_and_type(text, config)),
             empty_config: None,
-            untitled: false,
-            files: self.files.iter().map(file).collect(),
+            untitled: piped.is_some(),
+            files,
         };
         Ok(parts.overlay(nothing, subject)?)
     }
@@ -131,8 +146,17 @@ impl Push {
         let root = observed(&format!("push {to}"), Progress::Auto, |task| {
             crate::edit::publish(app, &self.end, &made, &to, task)
         })?;
-        outln!("{}", options::place::told(&to, &root));
+        pushed(&to, &root);
         Ok(0)
+    }
+}
+
+/// Says what was pushed.
+fn pushed(to: &Location, root: &Descriptor) {
+    if Dialect::spoken().prints_pushes() {
+        outln!("Pushed {to}\nDigest: {}", root.digest);
+    } else {
+        outln!("{}", options::place::told(to, root));
     }
 }
 
@@ -172,7 +196,7 @@ impl Attach {
             Ok((subject, root))
         })?;
         eprintln!("attached to {}", subject.digest);
-        outln!("{}", options::place::told(&at, &root));
+        pushed(&at, &root);
         Ok(0)
     }
 }
@@ -184,7 +208,7 @@ async fn subject(
 ) -> Result<Descriptor, Failure> {
     match platform {
         Some(platform) => {
-            let source = transport::Resolved::new(source, named);
+            let source = transport::ResolvedSource::new(source, named);
             let (_, image) = transport::open(&source, platform).await?;
             Ok(image.descriptor().bare())
         }
@@ -197,7 +221,7 @@ async fn subject(
 struct Pull {
     /// The artifact: a name on a registry, or transport:…
     name: String,
-    /// Write the files to this directory
+    /// Write the files to this directory; - prints the only one
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     output: PathBuf,
     /// Overwrite existing files
@@ -224,6 +248,9 @@ impl Pull {
                 }
             })?
         })?;
+        if self.output == Path::new("-") {
+            return print_only(app, &*source, &manifest.layers, &from.to_string());
+        }
         let files = transport::titled(&manifest)?;
         std::fs::create_dir_all(&self.output)
             .map_err(|error| Failure::io(format!("making {}", self.output.display()), &error))?;
@@ -262,6 +289,26 @@ impl Pull {
         }
         Ok(app.wait(transport::fetch_file(source, layer, &to, task))??)
     }
+}
+
+/// Prints the only file of an artifact.
+fn print_only(
+    app: &App,
+    source: &dyn Source,
+    layers: &[Descriptor],
+    name: &str,
+) -> Result<u8, Failure> {
+    let [layer] = layers else {
+        let what = format!("{name} has {} files, and one can be printed", layers.len());
+        return Err(Failure::usage(what).hint("name a directory: --output DIR"));
+    };
+    observed(&format!("pull {name}"), Progress::Quiet, |task| {
+        let print = |mut reader: transport::bridge::BlobReader| {
+            std::io::copy(&mut reader, &mut std::io::stdout()).map_err(transport::Error::Stream)
+        };
+        Ok(app.wait(transport::read_layer(source, layer, task, print))??)
+    })?;
+    Ok(0)
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

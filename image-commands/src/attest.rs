@@ -29,8 +29,6 @@ use crate::sign::{UNVERIFIED, by, image_location, nowhere, unverified};
 pub struct Attest {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    #[command(flatten)]
-    sealer: SealerFlags,
     /// The predicate: a JSON file; for the type custom any text file
     #[arg(long, value_name = "FILE", requires = "kind")]
     predicate: Option<PathBuf>,
@@ -41,6 +39,8 @@ pub struct Attest {
     /// Attach the statement to every image of an index too
     #[arg(short, long, requires = "predicate")]
     recursive: bool,
+    #[command(flatten)]
+    sealer: SealerFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -129,8 +129,6 @@ impl Attest {
 pub struct VerifyAttestation {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    #[command(flatten)]
-    signers: SignerFlags,
     /// Accept statements of this type only: a URI, or a name of `attest --type`
     #[arg(long = "type", value_name = "TYPE", value_parser = predicate_type)]
     kind: Option<String>,
@@ -138,6 +136,8 @@ pub struct VerifyAttestation {
     /// repeat for several files
     #[arg(long = "rule", value_name = "FILE")]
     rules: Vec<PathBuf>,
+    #[command(flatten)]
+    signers: SignerFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }

@@ -12,7 +12,7 @@ use options::place::{location, name_where_it_goes};
 use options::progress::Progress;
 use options::{Failure, environment};
 use task::Kind;
-use transport::{CopyOptions, Location, Named, Select};
+use transport::{CopyOptions, ImageSelector, Location, Select};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum PullFormat {
@@ -56,7 +56,7 @@ impl Runnable for Pull {
         };
         for name in names {
             let from = location(name, "docker://")?;
-            let named = Named::Name(name_where_it_goes(&from));
+            let named = ImageSelector::Name(name_where_it_goes(&from));
             let to = match self.format {
                 PullFormat::Tarball => Location::DockerArchive(path.clone(), named),
                 PullFormat::Oci => Location::Layout(path.clone(), named),

@@ -6,7 +6,7 @@ use app::place::Access;
 use app::place::open_layer;
 use app::{App, Runnable, observed};
 use clap::Args;
-use explorer::Explored;
+use explorer::ExploredImage;
 use image::{Layer, Platform};
 use options::Failure;
 use options::ends::OneEnd;
@@ -73,7 +73,7 @@ impl Runnable for Explore {
 
 /// Shows it on the screen, if there is a terminal and the feature.
 #[cfg(feature = "explore")]
-fn shown(explored: &Explored) -> Result<bool, Failure> {
+fn shown(explored: &ExploredImage) -> Result<bool, Failure> {
     use std::io::IsTerminal as _;
 
     let terminal = std::io::stdout().is_terminal() && std::io::stdin().is_terminal();
@@ -84,11 +84,11 @@ fn shown(explored: &Explored) -> Result<bool, Failure> {
 }
 
 #[cfg(not(feature = "explore"))]
-fn shown(_explored: &Explored) -> Result<bool, Failure> {
+fn shown(_explored: &ExploredImage) -> Result<bool, Failure> {
     Ok(false)
 }
 
-fn allowed(explored: &Explored, limit: u8) -> Result<u8, Failure> {
+fn allowed(explored: &ExploredImage, limit: u8) -> Result<u8, Failure> {
     if !explored.wastes_more_than(limit) {
         return Ok(0);
     }

@@ -58,7 +58,7 @@ impl Runnable for Import {
             names: self.image.iter().map(|name| local_name(name)).collect::<Result<_, _>>()?,
             ..working::Commit::default()
         };
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress = Progress::Auto.unless(self.quiet);
         let image = observed(&format!("import {}", self.source), progress, |task| {
             let env = app.env(&Reach::default())?;
             let task = Arc::new(task.child(format!("import {}", import.name)));

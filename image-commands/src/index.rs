@@ -3,13 +3,13 @@
 use app::place::Access;
 use app::{App, Runnable, format, observed};
 use clap::{Args, Subcommand};
-use image::{Descriptor, Document, Index, MediaType, Node, Platform};
+use image::{Descriptor, Digest, Document, Index, MediaType, Node, Platform};
 use options::Failure;
 use options::ends::OneEnd;
 use options::place::{ToFlags, location};
 use options::progress::Progress;
 use serde_json::json;
-use task::{Cause, Task};
+use task::{Cause, Kind, Task};
 use transport::at::Memory;
 use transport::{CopyOptions, Location, Overlay, Select, Source};
 
@@ -25,6 +25,7 @@ enum IndexSubcommand {
     List(List),
     Filter(Filter),
     Append(Append),
+    Remove(Remove),
 }
 
 impl Runnable for IndexCommand {
@@ -33,6 +34,7 @@ impl Runnable for IndexCommand {
             IndexSubcommand::List(list) => list.run(app),
             IndexSubcommand::Filter(filter) => filter.run(app),
             IndexSubcommand::Append(append) => append.run(app),
+            IndexSubcommand::Remove(remove) => remove.run(app),
         }
     }
 }
@@ -163,6 +165,55 @@ impl Append {
     }
 }
 
+/// Copy an index without some of its entries
+#[derive(Debug, Args)]
+struct Remove {
+    /// The index
+    image: String,
+    /// Leave out entries of this platform; repeatable
+    #[arg(
+        long,
+        value_name = "OS/ARCH,…",
+        value_delimiter = ',',
+        required_unless_present = "digest"
+    )]
+    platform: Vec<Platform>,
+    /// Leave out the entry of this digest; repeatable
+    #[arg(long, value_name = "DIGEST")]
+    digest: Vec<Digest>,
+    #[command(flatten)]
+    to: ToFlags,
+    #[command(flatten)]
+    end: OneEnd,
+}
+
+impl Remove {
+    fn run(self, app: &App) -> Result<u8, Failure> {
+        let from = location(&self.image, "docker://")?;
+        let to = self.to.required()?;
+        let root = observed(&format!("remove from {from}"), Progress::Auto, |task| {
+            let base = (Some(&from), MediaType::OCI_INDEX);
+            let mut assembly = Assembly::read(app, &self.end, base, &[], task, true)?;
+            let missing =
+                |what: String| Failure::new(Kind::NotFound, format!("{from} has no entry {what}"));
+            for platform in &self.platform {
+                let is = |child: &Descriptor| child.platform.as_ref() == Some(platform);
+                if !assembly.leave_out(is) {
+                    return Err(missing(format!("for {platform}")));
+                }
+            }
+            for digest in &self.digest {
+                if !assembly.leave_out(|child: &Descriptor| child.digest == *digest) {
+                    return Err(missing(digest.to_string()));
+                }
+            }
+            assembly.publish(app, &self.end, &to, task)
+        })?;
+        outln!("{}", options::place::told(&to, &root));
+        Ok(0)
+    }
+}
+
 /// An index of what is elsewhere, to be written.
 pub(crate) struct Assembly {
     /// The index.
@@ -210,6 +261,17 @@ impl Assembly {
             assembly.sources.push(source);
         }
         Ok(assembly)
+    }
+
+    /// Leaves entries out, with what says that it is about them; gives back whether there were any.
+    fn leave_out(&mut self, is: impl Fn(&Descriptor) -> bool) -> bool {
+        let gone = self.index.manifests.extract_if(.., |child| is(child));
+        let gone: Vec<String> = gone.map(|child| child.digest.to_string()).collect();
+        self.index.manifests.retain(|child| {
+            let about = child.annotations.get("vnd.docker.reference.digest");
+            !about.is_some_and(|about| gone.contains(about))
+        });
+        !gone.is_empty()
     }
 
     /// The index as it is written.

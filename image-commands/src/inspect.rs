@@ -46,17 +46,17 @@ impl Runnable for Inspect {
             let root = source.resolve().await.map_err(Failure::of)?;
             if self.raw && !self.config {
                 let node = transport::node(&*source, &root).await?;
-                return Ok::<_, Failure>((root, Shown::Raw(node.bytes().clone())));
+                return Ok::<_, Failure>((root, InspectOutput::Raw(node.bytes().clone())));
             }
             let (root, image) = transport::open(&*source, &platform).await?;
-            Ok((root, Shown::Image(Box::new(image))))
+            Ok((root, InspectOutput::Image(Box::new(image))))
         };
         let (root, shown) = app.wait(resolving)??;
         match shown {
-            Shown::Raw(bytes) => raw(&bytes),
-            Shown::Image(image) if self.config && self.raw => raw(image.config().bytes()),
-            Shown::Image(image) if self.config => self.show(&config_json(image.config())?),
-            Shown::Image(image) => {
+            InspectOutput::Raw(bytes) => raw(&bytes),
+            InspectOutput::Image(image) if self.config && self.raw => raw(image.config().bytes()),
+            InspectOutput::Image(image) if self.config => self.show(&config_json(image.config())?),
+            InspectOutput::Image(image) => {
                 let tags = match &location {
                     Location::Registry(reference) if !self.no_tags && self.needs_tags() => {
                         app.wait(access.client()?.repo(&reference.repository).tags(None))?.ok()
@@ -91,7 +91,7 @@ impl Inspect {
     }
 }
 
-enum Shown {
+enum InspectOutput {
     Raw(bytes::Bytes),
     Image(Box<image::Image>),
 }

@@ -53,5 +53,6 @@ pub mod standalone;
 pub mod sync;
 pub mod tags;
 pub mod transfer;
+mod transfer_flags;
 pub mod trust;
 pub mod validate;

@@ -7,11 +7,11 @@ use app::place::Access;
 use app::{App, Runnable, observed};
 use clap::{Args, Subcommand};
 use image::{Descriptor, Digest, MediaType, Node, Platform, Reference, Tag};
-use options::Failure;
 use options::ends::OneEnd;
 use options::environment::read_bounded;
 use options::place::{location, on_registry, pinned};
 use options::progress::Progress;
+use options::{Dialect, Failure};
 use registry_client::{Repo, Target};
 use serde_json::json;
 use task::{Kind, Task};
@@ -53,7 +53,7 @@ enum BlobCommand {
     Put {
         /// The repository
         repository: String,
-        /// The file
+        /// The file; - is standard input
         file: PathBuf,
         /// Fail if the digest is not this one
         #[arg(long, value_name = "DIGEST")]
@@ -109,8 +109,13 @@ impl Runnable for Blob {
             }
             BlobCommand::Put { repository, file, digest, end } => {
                 let reference = on_registry(&repository)?;
-                let descriptor = put(app, &repo(app, &end, &reference)?, &file, digest)?;
-                outln!("{}", json!(descriptor));
+                let piped = (file == Path::new("-")).then(spooled).transpose()?;
+                let file = piped.as_ref().map_or(file.as_path(), tempfile::NamedTempFile::path);
+                let descriptor = put(app, &repo(app, &end, &reference)?, file, digest)?;
+                match Dialect::spoken().prints_digests() {
+                    true => outln!("{}", descriptor.digest),
+                    false => outln!("{}", json!(descriptor)),
+                }
             }
             BlobCommand::Delete { blob, end } => {
                 let (reference, digest) = pinned(&blob)?;
@@ -130,6 +135,11 @@ impl Runnable for Blob {
         }
         Ok(0)
     }
+}
+
+/// What comes through standard input, in a file.
+fn spooled() -> Result<tempfile::NamedTempFile, Failure> {
+    crate::transfer::piped("name a file, or send the content in")
 }
 
 fn get(app: &App, repo: &Repo, digest: Digest, output: Option<&Path>) -> Result<(), Failure> {
@@ -204,6 +214,12 @@ enum ManifestCommand {
         /// Print the manifest of the image of this platform in an index
         #[arg(long, value_name = "OS/ARCH")]
         platform: Option<Platform>,
+        /// Indent the JSON
+        #[arg(long)]
+        pretty: bool,
+        /// Write to this file (default: standard output)
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
         #[command(flatten)]
         end: OneEnd,
     },
@@ -240,10 +256,12 @@ impl Runnable for Manifest {
         let named = || ManifestCommand::Get {
             image: self.image.unwrap_or_default(),
             platform: self.platform,
+            pretty: false,
+            output: None,
             end: self.end,
         };
         match self.command.unwrap_or_else(named) {
-            ManifestCommand::Get { image, platform, end } => {
+            ManifestCommand::Get { image, platform, pretty, output, end } => {
                 let at = location(&image, "docker://")?;
                 let source = Access::new(app, end.reach_at(&at)?).source(&at)?;
                 let bytes = app.wait(async {
@@ -254,7 +272,15 @@ impl Runnable for Manifest {
                     let root = source.resolve().await.map_err(Failure::of)?;
                     Ok::<_, Failure>(transport::node(&*source, &root).await?.bytes().clone())
                 })??;
-                app::out::bytes(&bytes);
+                let bytes = if pretty { indented(&bytes)? } else { bytes };
+                match output.as_deref() {
+                    Some(file) if file != Path::new("-") => {
+                        let failed =
+                            |error| Failure::io(format!("writing {}", file.display()), &error);
+                        std::fs::write(file, &bytes).map_err(failed)?;
+                    }
+                    _ => app::out::bytes(&bytes),
+                }
             }
             ManifestCommand::Head { image, end } => {
                 let at = location(&image, "docker://")?;
@@ -287,6 +313,12 @@ impl Runnable for Manifest {
     }
 }
 
+fn indented(document: &[u8]) -> Result<bytes::Bytes, Failure> {
+    let value: serde_json::Value = serde_json::from_slice(document)
+        .map_err(|error| Failure::new(Kind::Invalid, format!("reading the manifest: {error}")))?;
+    Ok(format!("{value:#}\n").into())
+}
+
 fn put_manifest(app: &App, repo: &Repo, reference: &Reference, node: &Node) -> Result<(), Failure> {
     if let Some(expected) = reference.digest.filter(|digest| *digest != node.digest()) {
         let found = node.digest();
@@ -295,13 +327,14 @@ fn put_manifest(app: &App, repo: &Repo, reference: &Reference, node: &Node) -> R
     Ok(app.wait(transport::put_manifest(repo, &Target::from(reference), node))??)
 }
 
-/// Give an image another tag in its repository
+/// Give an image other tags in its repository
 #[derive(Debug, Args)]
 pub struct TagCommand {
     /// The image, on a registry or in a layout
     image: String,
-    /// The tag
-    tag: String,
+    /// The tags
+    #[arg(required = true)]
+    tag: Vec<String>,
     #[command(flatten)]
     end: OneEnd,
 }
@@ -309,25 +342,26 @@ pub struct TagCommand {
 impl Runnable for TagCommand {
     fn run(self, app: &App) -> Result<u8, Failure> {
         let from = location(&self.image, "docker://")?;
-        let to = match &from {
+        let named = |tag: &String| match &from {
             Location::Registry(reference) => {
-                let tag: Tag = self.tag.parse()?;
-                Location::Registry(reference.repository.tagged(tag))
+                let tag: Tag = tag.parse()?;
+                Ok(Location::Registry(reference.repository.tagged(tag)))
             }
             Location::Layout(path, _) => {
-                Location::Layout(path.clone(), transport::Named::Name(self.tag.clone()))
+                Ok(Location::Layout(path.clone(), transport::ImageSelector::Name(tag.clone())))
             }
-            other => {
-                return Err(Failure::usage(format!("{other} has no tags"))
-                    .hint("`rbuild tag` names images in the store"));
-            }
+            other => Err(Failure::usage(format!("{other} has no tags"))
+                .hint("`rbuild tag` names images in the store")),
         };
+        let names = self.tag.iter().map(named).collect::<Result<Vec<_>, _>>()?;
         let access = Access::new(app, self.end.reach_at(&from)?);
         let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
-        let root = observed(&format!("tag {from}"), Progress::Quiet, |task: &Task| {
-            access.copy(&from, &to, &options, task)
-        })?;
-        outln!("{to} {}", root.digest);
+        for to in names {
+            let root = observed(&format!("tag {from}"), Progress::Quiet, |task: &Task| {
+                access.copy(&from, &to, &options, task)
+            })?;
+            outln!("{to} {}", root.digest);
+        }
         Ok(0)
     }
 }

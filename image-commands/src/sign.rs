@@ -36,8 +36,6 @@ enum FormName {
 pub struct Sign {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    #[command(flatten)]
-    sealer: SealerFlags,
     /// Store the signature in this form; repeat for both
     #[arg(long = "form", value_enum, default_value = "bundle")]
     forms: Vec<FormName>,
@@ -50,6 +48,8 @@ pub struct Sign {
     /// Add an annotation to the signed payload
     #[arg(short, long, value_name = "KEY=VALUE")]
     annotation: Vec<String>,
+    #[command(flatten)]
+    sealer: SealerFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }
@@ -104,8 +104,6 @@ impl Runnable for Sign {
 pub struct Verify {
     /// The image: NAME on a registry, or transport:…
     image: String,
-    #[command(flatten)]
-    signers: SignerFlags,
     /// Require this signed name (default: any, as in cosign)
     #[arg(long, value_name = "NAME")]
     identity: Option<String>,
@@ -115,6 +113,8 @@ pub struct Verify {
     /// Print JSON
     #[arg(long, value_name = "FORMAT", value_parser = ["json", "text"], default_value = "text")]
     format: String,
+    #[command(flatten)]
+    signers: SignerFlags,
     #[command(flatten)]
     registry: RegistryFlags,
 }

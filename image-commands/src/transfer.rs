@@ -9,16 +9,16 @@ use app::{App, Runnable, lookup, observed};
 use clap::{Args, ValueEnum};
 use image::{Platform, Reference};
 use options::compress::PushCompression;
-use options::ends::RetryFlags;
 use options::place::location;
 use options::platform::PlatformFlags;
 use options::progress::Progress;
-use options::registry::RegistryFlags;
 use options::sign_copy::SignFlags;
 use options::{Dialect, Failure, environment};
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
-use transport::{CopyOptions, Format, Location, Named, Select};
+use transport::{CopyOptions, Format, ImageSelector, Location, Select};
+
+use crate::transfer_flags::{DocumentFormat, TransferFlags};
 
 /// Fetch images from registries or other locations
 #[derive(Debug, Args)]
@@ -37,21 +37,16 @@ pub struct Pull {
     /// Print the image id only
     #[arg(short, long)]
     quiet: bool,
-    /// Show progress in this form
-    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
-    progress: Progress,
     #[command(flatten)]
-    registry: RegistryFlags,
-    #[command(flatten)]
-    retry: RetryFlags,
+    transfer: TransferFlags,
     /// When to query the registry.
     #[arg(skip)]
-    when: When,
+    pull: PullPolicy,
 }
 
 /// When to query a registry for an image that may be in the store.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum When {
+enum PullPolicy {
     #[default]
     Always,
     Missing,
@@ -60,7 +55,7 @@ enum When {
 
 impl Runnable for Pull {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.transfer.progress(self.quiet);
         let platform = self.platform.platform();
         for text in &self.texts(app)? {
             if let Some(id) = self.there(app, text, &platform)? {
@@ -72,8 +67,11 @@ impl Runnable for Pull {
                 true => Select::All,
                 false => Select::One(platform.clone()),
             };
-            let options =
-                CopyOptions { select, attempts: self.retry.attempts(), ..CopyOptions::default() };
+            let options = CopyOptions {
+                select,
+                attempts: self.transfer.attempts(),
+                ..CopyOptions::default()
+            };
             let (name, root) = place::first_there(&from, |from| {
                 let name = place::own_name_of(app, from)?;
                 // A copy to the store needs a name; it is taken away again.
@@ -81,8 +79,7 @@ impl Runnable for Pull {
                     .clone()
                     .unwrap_or_else(|| format!("localhost/nameless-{}:latest", task::random_id()));
                 let root = observed(&format!("pull {text}"), progress, |task| {
-                    let reach = self.retry.reach(self.registry.reach()?);
-                    let access = Access::unpacking(app, reach, platform.clone());
+                    let access = Access::unpacking(app, self.transfer.reach()?, platform.clone());
                     access.copy(from, &Location::Store(called.clone()), &options, task)
                 })?;
                 if name.is_none() {
@@ -92,7 +89,7 @@ impl Runnable for Pull {
                 Ok((name.unwrap_or_else(|| root.digest.to_string()), root))
             })?;
             let image = app.store()?.image(&root, &platform)?;
-            if !self.quiet && self.progress.tells() {
+            if progress.tells() {
                 eprintln!("pulled {name} {}", root.digest);
             }
             outln!("{}", Dialect::spoken().pulled(&name, image.id()));
@@ -109,10 +106,10 @@ impl Pull {
     /// It is a word, and no file is called so.
     pub fn take_policy(&mut self, policy: &mut Option<PathBuf>) -> Result<(), Failure> {
         let word = policy.as_deref().and_then(Path::to_str);
-        self.when = match word {
-            Some("always" | "newer" | "ifnewer") => When::Always,
-            Some("missing" | "ifmissing") => When::Missing,
-            Some("never") => When::Never,
+        self.pull = match word {
+            Some("always" | "newer" | "ifnewer") => PullPolicy::Always,
+            Some("missing" | "ifmissing") => PullPolicy::Missing,
+            Some("never") => PullPolicy::Never,
             Some(word) if !word.contains(['/', '.']) && !Path::new(word).exists() => {
                 return Err(Failure::usage(format!("unsupported pull policy {word:?}")).hint(
                     "it is always, missing, newer, never, or the file of a signature policy",
@@ -126,17 +123,17 @@ impl Pull {
 
     /// The id of an image that need not be fetched.
     fn there(&self, app: &App, text: &str, platform: &Platform) -> Result<Option<String>, Failure> {
-        if self.when == When::Always {
+        if self.pull == PullPolicy::Always {
             return Ok(None);
         }
         let found = match lookup::find(app.store()?, text)? {
-            None if self.when == When::Missing => return Ok(None),
+            None if self.pull == PullPolicy::Missing => return Ok(None),
             Some(found) => found,
             None => lookup::require(app.store()?, text)?,
         };
         let image = app.store()?.image(&found.descriptor, platform)?;
         // That of another platform is not the one that is asked for.
-        if self.when == When::Missing && image.platform().serves(platform).is_none() {
+        if self.pull == PullPolicy::Missing && image.platform().serves(platform).is_none() {
             return Ok(None);
         }
         let id = image.id();
@@ -162,20 +159,13 @@ impl Pull {
             if last.contains([':', '@']) {
                 return Err(refuse("it names one image").hint("leave the tag out"));
             }
-            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
+            let access = Access::new(app, self.transfer.reach()?);
             let tags = app.wait(access.client()?.repo(&reference.repository).tags(None))??;
             let tags = tags.iter().filter(|tag| !transport::is_digest_tag(tag));
             all.extend(tags.map(|tag| format!("docker://{}:{tag}", reference.repository)));
         }
         Ok(all)
     }
-}
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum FormatName {
-    Oci,
-    #[value(alias = "docker")]
-    V2s2,
 }
 
 /// Push an image to a registry or another location
@@ -190,11 +180,11 @@ pub struct Push {
     all: bool,
     /// Convert documents to this format
     #[arg(short, long, value_enum)]
-    format: Option<FormatName>,
+    format: Option<DocumentFormat>,
     /// Write the digest to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
-    /// Sign with this GPG key what is written to a registry or dir:
+    /// Sign the image in the registry or dir: with this GPG key
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Do not push signatures
@@ -203,18 +193,13 @@ pub struct Push {
     /// Remove the image from the store after the push
     #[arg(long)]
     rm: bool,
-    #[command(flatten)]
-    compress: PushCompression,
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// Show progress in this form
-    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
-    progress: Progress,
     #[command(flatten)]
-    registry: RegistryFlags,
+    transfer: TransferFlags,
     #[command(flatten)]
-    retry: RetryFlags,
+    compress: PushCompression,
     #[command(flatten)]
     secrets: SecretFlags,
 }
@@ -238,19 +223,16 @@ impl Runnable for Push {
             select: Select::All,
             // What is attached in the store goes where the image goes.
             referrers: self.format.is_none() && to.capabilities().referrers,
-            format: self.format.map(|format| match format {
-                FormatName::Oci => Format::Oci,
-                FormatName::V2s2 => Format::Docker,
-            }),
+            format: self.format.map(Format::from),
             recompress: self.compress.recompress(&app.conf, &to)?,
             gzip_index: self.compress.gzip_index,
             signatures: !self.remove_signatures,
-            attempts: self.retry.attempts(),
+            attempts: self.transfer.attempts(),
             ..CopyOptions::default()
         };
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.transfer.progress(self.quiet);
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
+            let access = Access::new(app, self.transfer.reach()?);
             let root = place::copy_between(&access, &from, &access, &to, &*guard, &options, task)?;
             if let Some(signer) = signer {
                 place::sign(&signer, &access, &to, &root, task)?;
@@ -263,7 +245,7 @@ impl Runnable for Push {
         if self.rm {
             app::images::forget(app, &self.image)?;
         }
-        if !self.quiet && self.progress.tells() {
+        if progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)
@@ -338,7 +320,7 @@ impl Save {
 
     fn write(&self, app: &App, path: &Path) -> Result<(), Failure> {
         let path = environment::absolute(path)?;
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress = Progress::Auto.unless(self.quiet);
         let what = format!("save {}", self.images.join(" "));
         observed(&what, progress, |task| self.save(app, &path, task))
     }
@@ -363,8 +345,8 @@ impl Save {
             let name = found.name.unwrap_or_else(|| found.descriptor.digest.to_string());
             let from = Location::Store(name.clone());
             let named = match name.starts_with("sha256:") {
-                true => Named::Only,
-                false => Named::Name(name),
+                true => ImageSelector::Only,
+                false => ImageSelector::Name(name),
             };
             if let Some(archive) = &archive {
                 let source = access.source(&from)?;
@@ -411,7 +393,7 @@ impl Runnable for Load {
         let path = environment::absolute(given.unwrap_or(Path::new("-")))?;
         std::fs::metadata(&path)
             .map_err(|error| Failure::io(format!("opening {}", path.display()), &error))?;
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress = Progress::Auto.unless(self.quiet);
         let images = observed(&format!("load {}", path.display()), progress, |task| {
             let access = Access::unpacking(app, options::Reach::default(), Platform::host());
             let mut names = Vec::new();

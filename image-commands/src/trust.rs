@@ -9,7 +9,7 @@ use options::signer::read_root;
 use options::{Failure, environment};
 use sign::keyless::MAX_TRUSTED_ROOT;
 use sign::online::Services;
-use sign::tuf::{self, Kept, TrustDirectory};
+use sign::tuf::{self, TrustDirectory, TrustedMetadata};
 use task::Kind;
 
 use crate::policy::PolicyCommand;
@@ -105,7 +105,12 @@ impl Init {
                 }
                 None => tuf::PUBLIC_MIRROR.to_owned(),
             };
-            return update(app, trust, &mirror, &Kept { root, ..Kept::default() });
+            return update(
+                app,
+                trust,
+                &mirror,
+                &TrustedMetadata { root, ..TrustedMetadata::default() },
+            );
         };
         // Both are read before either is kept.
         let root = read_bounded(file, MAX_TRUSTED_ROOT)?;
@@ -123,7 +128,12 @@ impl Init {
     }
 }
 
-fn update(app: &App, trust: &TrustDirectory, mirror: &str, kept: &Kept) -> Result<u8, Failure> {
+fn update(
+    app: &App,
+    trust: &TrustDirectory,
+    mirror: &str,
+    kept: &TrustedMetadata,
+) -> Result<u8, Failure> {
     let seconds = u64::try_from(now()).unwrap_or_default();
     let kept = app.wait(trust.update(mirror, kept, seconds))??;
     outln!("kept in {}, from {mirror}", trust.0.display());

@@ -10,7 +10,7 @@ use options::place::location;
 use options::progress::Progress;
 use options::{Failure, environment};
 use serde_json::json;
-use transport::{Finding, Location, Named};
+use transport::{Finding, ImageSelector, Location};
 
 /// Check every digest, size and diffID of an image, and that its documents are consistent
 #[derive(Debug, Args)]
@@ -41,7 +41,7 @@ impl Runnable for Validate {
             (Some(image), ..) => location(image, "docker://")?,
             (None, Some(name), _) => location(name, "docker://")?,
             (None, None, Some(file)) => {
-                Location::DockerArchive(environment::absolute(file)?, Named::Only)
+                Location::DockerArchive(environment::absolute(file)?, ImageSelector::Only)
             }
             (None, None, None) => return Err(Failure::usage("there is no image to validate")),
         };

@@ -197,6 +197,40 @@ impl std::io::Write for Digester {
     }
 }
 
+/// Digests and counts what is read through it.
+#[derive(Debug)]
+pub struct DigestReader<R> {
+    inner: R,
+    digester: Digester,
+    length: u64,
+}
+
+impl<R> DigestReader<R> {
+    /// A reader of `inner` that digests with this algorithm.
+    pub fn new(inner: R, algorithm: Algorithm) -> Self {
+        DigestReader { inner, digester: Digester::new(algorithm), length: 0 }
+    }
+
+    /// How many bytes were read.
+    pub fn length(&self) -> u64 {
+        self.length
+    }
+
+    /// The inner reader, and the digest of what was read.
+    pub fn finish(self) -> (R, Digest) {
+        (self.inner, self.digester.finish())
+    }
+}
+
+impl<R: std::io::Read> std::io::Read for DigestReader<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> std::io::Result<usize> {
+        let length = self.inner.read(buffer)?;
+        self.digester.update(&buffer[..length]);
+        self.length += length as u64;
+        Ok(length)
+    }
+}
+
 /// The name of a stack of layers: each layer applied on what is below it
 /// (image-spec, config.md#layer-chainid).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]

@@ -32,7 +32,7 @@ mod view;
 
 pub use config::{Config, ContainerConfig, Healthcheck, History, RootFs};
 pub use descriptor::Descriptor;
-pub use digest::{Algorithm, ChainId, Digest, Digester};
+pub use digest::{Algorithm, ChainId, Digest, DigestReader, Digester};
 pub use document::{Document, MAX_DOCUMENT};
 pub use edit::{ConfigEdit, history_behind, steps};
 pub use error::{Error, Result};

@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use std::os::fd::AsFd;
 
 use crate::blocks::{self, Block, Stream};
-use crate::owner;
+use crate::owner::{self, OwnerMap};
 use crate::unpack::Unpacker;
 use crate::xattr::At;
 use crate::{Error, Result, Root, decompress};
@@ -50,7 +50,7 @@ impl Default for Limits {
 }
 
 /// How to unpack.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct ApplyOptions {
     /// What whiteouts become.
     pub whiteouts: Whiteouts,
@@ -58,13 +58,15 @@ pub struct ApplyOptions {
     pub user_xattr: bool,
     /// Everything belongs to this user and group instead of the archive's.
     pub owner: Option<(u32, u32)>,
+    /// The archive has the owners inside, the files get those outside; root's where one has none.
+    pub owners: Option<OwnerMap>,
     /// How much the archive may bring.
     pub limits: Limits,
 }
 
-/// What [`apply`] did.
+/// What [`apply`] learned about a layer and what it could not restore.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Applied {
+pub struct AppliedLayer {
     /// Digest of the uncompressed stream.
     pub diff_id: Digest,
     /// Directories that had to be made although the archive never mentions them, parents first;
@@ -88,7 +90,7 @@ pub struct Applied {
 ///
 /// # Errors
 /// Anything malformed or refused; the tree is then left half unpacked.
-pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Applied> {
+pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<AppliedLayer> {
     let mut reader = decompress(layer)?;
     let (to_digest, for_digest) = blocks::queue();
     let (to_unpack, for_unpack) = blocks::queue();
@@ -110,7 +112,7 @@ pub fn apply(layer: impl Read, root: &Root, options: &ApplyOptions) -> Result<Ap
         // If the stream failed, the unpacker only saw it end early.
         let uncompressed = fed?;
         let unpacked = unpacked?;
-        Ok(Applied {
+        Ok(AppliedLayer {
             diff_id,
             implied: unpacked.implied,
             entries: unpacked.entries,

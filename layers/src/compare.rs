@@ -56,9 +56,9 @@ pub enum Times {
 /// each.
 pub type OpenSide<'a> = dyn FnMut(bool) -> Result<Box<dyn Read>> + 'a;
 
-/// What is remembered of an entry.
+/// An entry as the comparison remembers it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Seen {
+struct ComparedEntry {
     entry: LayerEntry,
     content: Option<Digest>,
     position: usize,
@@ -106,7 +106,7 @@ pub fn compare(
         add(difference(path, "added", "", other.entry.kind.as_str()));
     }
     if same && let Some((path, one, other)) = moved(&first, &second) {
-        let place = |seen: &Seen| format!("entry {}", seen.position);
+        let place = |seen: &ComparedEntry| format!("entry {}", seen.position);
         add(difference(path, "order", &place(one), &place(other)));
     }
     found.differences.sort_by(|a, b| a.path.cmp(&b.path));
@@ -123,7 +123,7 @@ fn difference(path: &[u8], aspect: &str, before: &str, after: &str) -> Differenc
 }
 
 /// The entries of a layer by name; of several with one name the last counts.
-fn read(layer: Box<dyn Read>, task: &Task) -> Result<BTreeMap<Vec<u8>, Seen>> {
+fn read(layer: Box<dyn Read>, task: &Task) -> Result<BTreeMap<Vec<u8>, ComparedEntry>> {
     let mut entries = LayerEntries::new(decompress(task.reading(layer))?, limits());
     let mut seen = BTreeMap::new();
     let mut position = 0;
@@ -141,13 +141,18 @@ fn read(layer: Box<dyn Read>, task: &Task) -> Result<BTreeMap<Vec<u8>, Seen>> {
             content = Some(digester.finish());
         }
         position += 1;
-        seen.insert(entry.path.clone(), Seen { entry, content, position });
+        seen.insert(entry.path.clone(), ComparedEntry { entry, content, position });
     }
     Ok(seen)
 }
 
 /// Differences in everything but the contents.
-fn attributes(path: &[u8], one: &Seen, other: &Seen, times: Times) -> Vec<Difference> {
+fn attributes(
+    path: &[u8],
+    one: &ComparedEntry,
+    other: &ComparedEntry,
+    times: Times,
+) -> Vec<Difference> {
     let (a, b) = (&one.entry, &other.entry);
     let mut all = Vec::new();
     let mut check = |aspect: &str, before: String, after: String| {
@@ -189,9 +194,9 @@ fn shown(value: &[u8]) -> String {
 
 /// The first entry that stands at another place, where all else is the same.
 fn moved<'a>(
-    first: &'a BTreeMap<Vec<u8>, Seen>,
-    second: &'a BTreeMap<Vec<u8>, Seen>,
-) -> Option<(&'a [u8], &'a Seen, &'a Seen)> {
+    first: &'a BTreeMap<Vec<u8>, ComparedEntry>,
+    second: &'a BTreeMap<Vec<u8>, ComparedEntry>,
+) -> Option<(&'a [u8], &'a ComparedEntry, &'a ComparedEntry)> {
     let pairs = first.iter().filter_map(|(path, one)| Some((&path[..], one, second.get(path)?)));
     pairs
         .filter(|(_, one, other)| one.position != other.position)

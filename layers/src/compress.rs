@@ -57,13 +57,13 @@ pub fn sniff(head: &[u8]) -> Option<StreamFormat> {
 /// # Errors
 /// When the start of the stream cannot be read.
 pub fn decompress(reader: impl Read) -> Result<impl Read> {
-    Decompressed::new(reader)
+    DecompressReader::new(reader)
 }
 
 /// The start that was looked at, then the rest; errors of the source are marked.
-type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, Marked<R>>>;
+type Input<R> = BufReader<Chain<Cursor<Vec<u8>>, TaggedReader<R>>>;
 
-struct Decompressed<R: Read> {
+struct DecompressReader<R: Read> {
     format: &'static str,
     decoder: Decoder<R>,
 }
@@ -76,9 +76,9 @@ enum Decoder<R: Read> {
     Xz(liblzma::bufread::XzDecoder<Input<R>>),
 }
 
-impl<R: Read> Decompressed<R> {
+impl<R: Read> DecompressReader<R> {
     fn new(reader: R) -> Result<Self> {
-        let mut source = Marked(reader);
+        let mut source = TaggedReader(reader);
         let mut head = Vec::with_capacity(6);
         source.by_ref().take(6).read_to_end(&mut head).map_err(|e| Error::read(unmark(e)))?;
         let format = sniff(&head);
@@ -101,11 +101,11 @@ impl<R: Read> Decompressed<R> {
                 Decoder::Xz(liblzma::bufread::XzDecoder::new_stream(input, stream))
             }
         };
-        Ok(Decompressed { format: format.map_or("plain", StreamFormat::as_str), decoder })
+        Ok(DecompressReader { format: format.map_or("plain", StreamFormat::as_str), decoder })
     }
 }
 
-impl<R: Read> Read for Decompressed<R> {
+impl<R: Read> Read for DecompressReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let read = match &mut self.decoder {
             Decoder::Plain(reader) => reader.read(buffer),
@@ -126,7 +126,7 @@ impl<R: Read> Read for Decompressed<R> {
 }
 
 /// Marks the errors of a stream, to tell them from those of its decoder.
-struct Marked<R>(R);
+struct TaggedReader<R>(R);
 
 #[derive(Debug)]
 struct SourceError(io::Error);
@@ -143,7 +143,7 @@ impl std::error::Error for SourceError {
     }
 }
 
-impl<R: Read> Read for Marked<R> {
+impl<R: Read> Read for TaggedReader<R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         self.0.read(buffer).map_err(|error| match error.kind() {
             io::ErrorKind::Interrupted => error,

@@ -379,7 +379,13 @@ impl<'a> Archiver<'a> {
     ) -> Result<()> {
         let mine = self.attributes(At::Fd(fd), path, None)?;
         let same = match below {
-            Some(below) => self.attributes(At::Fd(below), path, None)? == mine,
+            Some(below) => {
+                let mut theirs = self.attributes(At::Fd(below), path, None)?;
+                if self.got_mount_points(below, path)? {
+                    theirs.mtime = mine.mtime;
+                }
+                theirs == mine
+            }
             None => false,
         };
         let mut name = path.as_os_str().as_bytes().to_vec();
@@ -390,6 +396,23 @@ impl<'a> Archiver<'a> {
             return Ok(());
         }
         self.emit(header)
+    }
+
+    /// Whether the time of a directory changed because something was mounted on what the stack below does
+    /// not have.
+    fn got_mount_points(&self, below: BorrowedFd<'_>, path: &Path) -> Result<bool> {
+        if !self.layer {
+            return Ok(false);
+        }
+        for place in &self.options.mounted_on {
+            if place.parent() == Some(path)
+                && let Some(name) = place.file_name()
+                && !exists(below, name).map_err(|e| Error::file("reading", place, e))?
+            {
+                return Ok(true);
+            }
+        }
+        Ok(false)
     }
 
     fn file(

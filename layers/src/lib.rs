@@ -32,6 +32,7 @@ mod compress;
 mod contents;
 pub mod copy;
 mod diff;
+mod edit;
 mod entries;
 mod error;
 mod inflate;
@@ -47,10 +48,11 @@ mod unpack;
 mod writer;
 mod xattr;
 
-pub use apply::{Applied, ApplyOptions, Limits, Whiteouts, apply, inherit};
+pub use apply::{AppliedLayer, ApplyOptions, Limits, Whiteouts, apply, inherit};
 pub use compare::{Comparison, Difference, OpenSide, Times, compare};
 pub use compress::{StreamFormat, decompress, sniff};
 pub use diff::{DiffOptions, DiffStats, archive, archive_entry, diff};
+pub use edit::{LayerEdit, edit_layer};
 pub use entries::{EntryKind, LayerEntries, LayerEntry, write_files};
 pub use error::{Error, Result};
 pub use mapped::IdMap;
@@ -62,5 +64,5 @@ pub use table::{
     FilePart, GZIP_INDEX, LayerTable, TableEntry, TablePlace, promise_index, promised_index,
 };
 pub use tar::is_tar_header;
-pub use tree::{FileKind, Inode, LayerRead, Named, Touch, Tree, TreeOptions, merge};
+pub use tree::{FileKind, Inode, LayerRead, Touch, Tree, TreeEntry, TreeOptions, merge};
 pub use writer::{Compression, GzipIndex, LayerInfo, LayerWriter, index_gzip, write_chunked};

@@ -74,7 +74,7 @@ pub struct OwnerMap {
 
 impl OwnerMap {
     /// The owner outside of one inside, if both ids have one.
-    pub(crate) fn outside(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
+    pub fn outside(&self, (uid, gid): (u32, u32)) -> Option<(u32, u32)> {
         let found = |ranges: &[[u32; 3]], id| {
             ranges
                 .iter()
@@ -83,8 +83,13 @@ impl OwnerMap {
         Some((found(&self.uids, uid)?, found(&self.gids, gid)?))
     }
 
+    /// The owner outside of one inside; that of root where an id has none.
+    pub fn outside_or_root(&self, owner: (u32, u32)) -> (u32, u32) {
+        self.outside(owner).or_else(|| self.outside((0, 0))).unwrap_or(owner)
+    }
+
     /// The owner inside of one outside; an id that has none stays.
-    pub(crate) fn inside(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
+    pub fn inside(&self, (uid, gid): (u32, u32)) -> (u32, u32) {
         let found = |ranges: &[[u32; 3]], id| {
             let mut ranges = ranges.iter();
             ranges

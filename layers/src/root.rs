@@ -163,7 +163,7 @@ impl Root {
     pub(crate) fn make_dirs(
         &self,
         path: &Path,
-        make: &mut dyn FnMut(Missing<'_>) -> Result<(), Errno>,
+        make: &mut dyn FnMut(MissingDirectory<'_>) -> Result<(), Errno>,
     ) -> Result<OwnedFd, Errno> {
         let open = |path: &Path| self.lookup(path, OFlags::PATH | OFlags::DIRECTORY, Mode::empty());
         match open(path) {
@@ -202,7 +202,7 @@ impl Root {
             at.push(&name);
             if kind != Some(FileType::Directory) {
                 let (dir, name, path) = (parent.as_fd(), name.as_os_str(), &at);
-                match make(Missing { dir, name, path, in_the_way: stat.as_ref() }) {
+                match make(MissingDirectory { dir, name, path, in_the_way: stat.as_ref() }) {
                     Ok(()) | Err(Errno::EXIST) => {}
                     Err(errno) => return Err(errno),
                 }
@@ -263,7 +263,7 @@ impl Root {
 
 /// A directory that is not there.
 #[derive(Debug)]
-pub(crate) struct Missing<'a> {
+pub(crate) struct MissingDirectory<'a> {
     /// What it should lie in.
     pub(crate) dir: BorrowedFd<'a>,
     /// Its name there.

@@ -57,7 +57,7 @@ use task::{Cause, Task};
 
 use crate::blob::{Blob, Priority};
 pub use crate::error::{Error, Result};
-pub use crate::mount::Mounted;
+pub use crate::mount::LazyMount;
 use crate::tree::{FileNode, MergedTree};
 
 /// Bytes that are fetched at a time of what nobody waits for.
@@ -129,7 +129,7 @@ impl LazyImage {
     ///
     /// # Errors
     /// [`Error::Mount`]: there is no FUSE, or the caller may not use it.
-    pub fn mount(self: &Arc<LazyImage>) -> Result<Mounted> {
+    pub fn mount(self: &Arc<LazyImage>) -> Result<LazyMount> {
         mount::mount(self)
     }
 

@@ -19,24 +19,24 @@ const THREADS: usize = 16;
 ///
 /// They can be read as long as this process lives and somebody holds the mount.
 #[derive(Debug)]
-pub struct Mounted {
+pub struct LazyMount {
     root: OwnedFd,
 }
 
-impl Mounted {
+impl LazyMount {
     /// A path that leads to the root while this lives, for this process.
     pub fn path(&self) -> std::path::PathBuf {
         format!("/proc/self/fd/{}", self.root.as_raw_fd()).into()
     }
 }
 
-impl AsFd for Mounted {
+impl AsFd for LazyMount {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.root.as_fd()
     }
 }
 
-pub(crate) fn mount(image: &Arc<LazyImage>) -> Result<Mounted> {
+pub(crate) fn mount(image: &Arc<LazyImage>) -> Result<LazyMount> {
     let failed = |action: &'static str| {
         move |errno: rustix::io::Errno| Error::Mount { action, source: errno.into() }
     };
@@ -75,5 +75,5 @@ pub(crate) fn mount(image: &Arc<LazyImage>) -> Result<Mounted> {
         }
     };
     thread.spawn(serve).map_err(starting)?;
-    Ok(Mounted { root })
+    Ok(LazyMount { root })
 }

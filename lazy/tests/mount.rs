@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 
 use image::Descriptor;
 use layers::{LayerTable, TablePlace};
-use lazy::{Fetch, LazyImage, Mounted};
+use lazy::{Fetch, LazyImage, LazyMount};
 use task::Task;
 
 /// A place that holds layers, and counts the bytes that it gave.
@@ -79,7 +79,7 @@ fn table(descriptor: &Descriptor, bytes: &[u8]) -> LayerTable {
 
 struct Shown {
     image: Arc<LazyImage>,
-    mounted: Mounted,
+    mounted: LazyMount,
     place: Arc<Place>,
     complaints: Arc<Mutex<Vec<String>>>,
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex};
 
 use crate::definition::{NamedNetwork, Networks};
 use crate::driver::{Driver, parent};
-use crate::kernel::{Answers, Arrival, Asked, Kernel, Lan, NAMES};
+use crate::kernel::{Answers, Arrival, DnsResolution, Kernel, Lan, NAMES};
 use crate::lease::{Lease, Table};
-use crate::ports::{Port, Published, Taker};
+use crate::ports::{Port, PublishedPort, Taker};
 use crate::server::{Start, lock};
 use crate::uplink::{Link, MTU, NameService, Policy, Reach, Switch};
 use crate::{Error, Resolvers, Result, bridge, names};
@@ -37,14 +37,14 @@ pub(crate) struct Guest {
 }
 
 /// A table that several threads read.
-pub(crate) type Shared = Arc<Mutex<Table>>;
+pub(crate) type SharedTable = Arc<Mutex<Table>>;
 
 impl Carrier {
     /// Begins to carry a network.
     ///
     /// # Errors
     /// [`crate::Error::Kernel`] if the network must be the kernel's; [`crate::Error::System`].
-    pub(crate) fn start(start: &Start, table: &Shared) -> Result<Carrier> {
+    pub(crate) fn start(start: &Start, table: &SharedTable) -> Result<Carrier> {
         let network = &start.network;
         if network.driver != Driver::Bridge {
             let (lan, wire) = Lan::start(network, answers(start, table))?;
@@ -75,7 +75,11 @@ impl Carrier {
     }
 
     /// Takes a port of this machine for a container.
-    pub(crate) fn take(&self, port: &Port, start: &Start) -> Result<(Option<Taker>, Published)> {
+    pub(crate) fn take(
+        &self,
+        port: &Port,
+        start: &Start,
+    ) -> Result<(Option<Taker>, PublishedPort)> {
         match self {
             Carrier::User(_) => port.take().map(|(taker, published)| (Some(taker), published)),
             Carrier::Kernel(_) => port.hold(&published(&start.place)),
@@ -138,7 +142,7 @@ impl Carrier {
 }
 
 /// All ports of containers on networks beside this one.
-fn published(place: &Path) -> Vec<Published> {
+fn published(place: &Path) -> Vec<PublishedPort> {
     let networks = Networks::new(place.parent().unwrap_or(place).to_owned());
     let all = networks.list().unwrap_or_default();
     let leases = all.iter().flat_map(|network| networks.leases(&network.name));
@@ -146,7 +150,7 @@ fn published(place: &Path) -> Vec<Published> {
 }
 
 /// Who is found by a container with an address.
-fn found_by(table: &Shared, (networks, name): (&Path, &str), asking: IpAddr) -> Vec<Lease> {
+fn found_by(table: &SharedTable, (networks, name): (&Path, &str), asking: IpAddr) -> Vec<Lease> {
     let table = lock(table);
     let Some(own) = table.by_address(asking) else { return Vec::new() };
     let container = own.container.clone();
@@ -157,7 +161,7 @@ fn found_by(table: &Shared, (networks, name): (&Path, &str), asking: IpAddr) -> 
 }
 
 /// The name service of a network that a process carries.
-fn name_service(table: Shared, place: &Path, network: &NamedNetwork) -> NameService {
+fn name_service(table: SharedTable, place: &Path, network: &NamedNetwork) -> NameService {
     let networks = place.parent().unwrap_or(place).to_owned();
     let (name, internal) = (network.name.clone(), network.internal);
     Box::new(move |asking, question| {
@@ -166,16 +170,16 @@ fn name_service(table: Shared, place: &Path, network: &NamedNetwork) -> NameServ
 }
 
 /// The name service of a network that the kernel carries.
-fn answers(start: &Start, table: &Shared) -> Answers {
+fn answers(start: &Start, table: &SharedTable) -> Answers {
     let (table, resolvers) = (Arc::clone(table), start.resolvers.clone());
     let networks = start.place.parent().unwrap_or(&start.place).to_owned();
     let (name, internal) = (start.network.name.clone(), start.network.internal);
     Box::new(move |asking, question| {
         let found = || found_by(&table, (&networks, &name), asking);
         match names::answer(question, internal, found) {
-            Some(answer) => Asked::Answer(answer),
-            None if internal => Asked::Others(Vec::new()),
-            None => Asked::Others(servers(&lock(&table), asking, &resolvers)),
+            Some(answer) => DnsResolution::Answer(answer),
+            None if internal => DnsResolution::Others(Vec::new()),
+            None => DnsResolution::Others(servers(&lock(&table), asking, &resolvers)),
         }
     })
 }

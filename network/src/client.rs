@@ -17,7 +17,7 @@ use crate::lease::{Lease, LeaseRequest};
 use crate::netlink::{Netlink, unless_there};
 use crate::server::{DOOR, MARK, Reply, Request, SOCKET, Start};
 use crate::uplink::{Device, Link};
-use crate::{CniDirectories, Error, Port, Published, Resolvers, Result, namespace, sys, wire};
+use crate::{CniDirectories, Error, Port, PublishedPort, Resolvers, Result, namespace, sys, wire};
 
 /// A network that a container is to be on.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -37,9 +37,9 @@ pub struct Attachment {
     pub cni: Option<CniDirectories>,
 }
 
-/// A container on a network.
+/// The end of a container's connection to a network.
 #[derive(Debug)]
-pub(crate) struct Attached {
+pub(crate) struct NetworkEndpoint {
     line: UnixStream,
     /// The container's device, if a process carries the network.
     device: Option<OwnedFd>,
@@ -59,7 +59,7 @@ pub(crate) struct Surroundings {
     pub(crate) resolvers: Resolvers,
 }
 
-impl Attached {
+impl NetworkEndpoint {
     /// Connects the container of a network namespace with a network. Of several networks with a
     /// way out the one with the smallest `metric` is the way. With `again`, the container had its device
     /// before.
@@ -68,9 +68,10 @@ impl Attached {
         attachment: Attachment,
         (namespace, again): (&OwnedFd, bool),
         (interface, metric): (String, u32),
-    ) -> Result<Attached> {
+    ) -> Result<NetworkEndpoint> {
         let (line, lease) = lease(place, &attachment)?;
-        let mut attached = Attached { line, device: None, lease, interface, metric, attachment };
+        let mut attached =
+            NetworkEndpoint { line, device: None, lease, interface, metric, attachment };
         attached.plug(namespace, again)?;
         Ok(attached)
     }
@@ -150,7 +151,7 @@ impl Attached {
 }
 
 /// Has ports be where they were.
-pub(crate) fn settle(ports: &mut [Port], published: &[Published]) {
+pub(crate) fn settle(ports: &mut [Port], published: &[PublishedPort]) {
     for (port, published) in ports.iter_mut().zip(published) {
         port.machine = (published.machine.port(), published.machine.port());
     }
@@ -168,7 +169,7 @@ fn remove(namespace: &OwnedFd, interface: &str) -> Result<()> {
     })
 }
 
-impl AsFd for Attached {
+impl AsFd for NetworkEndpoint {
     /// The connection, which nothing comes from but its end.
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.line.as_fd()

@@ -254,10 +254,10 @@ impl Fault for Error {
     }
 }
 
-/// An error on its way to the process that asked.
+/// An error as it is sent to the process that made the request.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-pub(crate) enum Failed {
+pub(crate) enum WireError {
     Taken { port: String, errno: i32 },
     NoDevice { errno: i32 },
     System { subject: String, errno: i32 },
@@ -265,41 +265,41 @@ pub(crate) enum Failed {
     Said { text: String, hint: Option<String> },
 }
 
-impl Failed {
+impl WireError {
     /// An error in words, with what the kernel said.
-    pub(crate) fn said(error: &Error) -> Failed {
+    pub(crate) fn said(error: &Error) -> WireError {
         let source = std::error::Error::source(error);
         let source = source.map(|source| format!(": {source}")).unwrap_or_default();
-        Failed::Said { text: format!("{error}{source}"), hint: error.hint() }
+        WireError::Said { text: format!("{error}{source}"), hint: error.hint() }
     }
 }
 
-impl From<Failed> for Error {
-    fn from(failed: Failed) -> Self {
+impl From<WireError> for Error {
+    fn from(failed: WireError) -> Self {
         let error = io::Error::from_raw_os_error;
         match failed {
-            Failed::Taken { port, errno } => Error::Taken { port, source: error(errno) },
-            Failed::NoDevice { errno } => Error::NoDevice { source: error(errno) },
-            Failed::System { subject, errno } => {
+            WireError::Taken { port, errno } => Error::Taken { port, source: error(errno) },
+            WireError::NoDevice { errno } => Error::NoDevice { source: error(errno) },
+            WireError::System { subject, errno } => {
                 Error::System { action: "connecting:", subject, source: error(errno) }
             }
-            Failed::NoNetwork { name } => Error::NoNetwork { name },
-            Failed::Said { text, hint } => Error::Elsewhere { text, hint },
+            WireError::NoNetwork { name } => Error::NoNetwork { name },
+            WireError::Said { text, hint } => Error::Elsewhere { text, hint },
         }
     }
 }
 
-impl From<Error> for Failed {
+impl From<Error> for WireError {
     fn from(error: Error) -> Self {
         let number = |source: &io::Error| source.raw_os_error().unwrap_or(libc::EIO);
         match error {
-            Error::Taken { port, source } => Failed::Taken { port, errno: number(&source) },
-            Error::NoDevice { source } => Failed::NoDevice { errno: number(&source) },
+            Error::Taken { port, source } => WireError::Taken { port, errno: number(&source) },
+            Error::NoDevice { source } => WireError::NoDevice { errno: number(&source) },
             Error::System { action, subject, source } => {
-                Failed::System { subject: format!("{action} {subject}"), errno: number(&source) }
+                WireError::System { subject: format!("{action} {subject}"), errno: number(&source) }
             }
-            Error::NoNetwork { name } => Failed::NoNetwork { name },
-            other => Failed::said(&other),
+            Error::NoNetwork { name } => WireError::NoNetwork { name },
+            other => WireError::said(&other),
         }
     }
 }

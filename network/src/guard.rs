@@ -19,8 +19,8 @@ const PAUSE: Duration = Duration::from_millis(50);
 /// A line from a holder to its guard.
 pub(crate) struct Notes(UnixStream);
 
-/// What a killed holder has left.
-pub(crate) struct Left<T> {
+/// A container whose holder was killed, with the holder's notes.
+pub(crate) struct HolderRemnant<T> {
     /// The first process of the container.
     pub(crate) container: OwnedFd,
     /// Its number.
@@ -41,7 +41,7 @@ impl Notes {
 /// guard `shut` closes what only the first holder needs. Gives the exit status of this process, as does
 /// `work`.
 pub(crate) fn guarded<T: DeserializeOwned>(
-    work: impl Fn(Option<Left<T>>, Notes) -> bool,
+    work: impl Fn(Option<HolderRemnant<T>>, Notes) -> bool,
     shut: impl Fn(),
 ) -> bool {
     let mut left = None;
@@ -71,14 +71,14 @@ pub(crate) fn guarded<T: DeserializeOwned>(
 }
 
 /// Reads notes until the holder has ended; gives the last one.
-fn listen<T: DeserializeOwned>(line: &UnixStream) -> Option<Left<T>> {
-    let mut last: Option<Left<T>> = None;
+fn listen<T: DeserializeOwned>(line: &UnixStream) -> Option<HolderRemnant<T>> {
+    let mut last: Option<HolderRemnant<T>> = None;
     // Several notes may come at once.
     for text in BufReader::new(line).split(b'\n').map_while(Result::ok) {
         let Ok((pid, known)) = serde_json::from_slice::<(u32, T)>(&text) else { continue };
         last = match last {
-            Some(before) if before.pid == pid => Some(Left { known, ..before }),
-            _ => open(pid).ok().map(|container| Left { container, pid, known }),
+            Some(before) if before.pid == pid => Some(HolderRemnant { known, ..before }),
+            _ => open(pid).ok().map(|container| HolderRemnant { container, pid, known }),
         };
     }
     last
@@ -119,8 +119,8 @@ mod tests {
             notes.note(pid, &vec![number]);
         }
         drop(notes);
-        let left: Left<Vec<u32>> = listen(&ours).unwrap();
-        assert_eq!((left.pid, left.known), (pid, vec![2]));
-        assert!(!is_over(&left.container));
+        let remnant: HolderRemnant<Vec<u32>> = listen(&ours).unwrap();
+        assert_eq!((remnant.pid, remnant.known), (pid, vec![2]));
+        assert!(!is_over(&remnant.container));
     }
 }

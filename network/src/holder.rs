@@ -19,14 +19,14 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, PidfdFlags, pidfd_open};
 use serde::{Deserialize, Serialize};
 
-use crate::client::{Attached, Attachment, Surroundings, settle};
-use crate::cni::{CNI, CniDirectories, CniRequest, Joined};
-use crate::error::Failed;
-use crate::guard::{Left, Notes, guarded, is_over};
+use crate::client::{Attachment, NetworkEndpoint, Surroundings, settle};
+use crate::cni::{CNI, CniAttachment, CniDirectories, CniRequest};
+use crate::error::WireError;
+use crate::guard::{HolderRemnant, Notes, guarded, is_over};
 use crate::lease::Lease;
 use crate::netlink::Netlink;
 use crate::{
-    Error, Published, Resolvers, Result, Uplink, UplinkOptions, namespace, server, sys, wire,
+    Error, PublishedPort, Resolvers, Result, Uplink, UplinkOptions, namespace, server, sys, wire,
 };
 
 /// `argv[0]` of a holder.
@@ -56,8 +56,8 @@ pub struct HeldOptions {
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum First {
-    Ready { namespace: PathBuf, published: Vec<Published>, leases: Vec<Lease> },
-    Failed { error: Failed },
+    Ready { namespace: PathBuf, published: Vec<PublishedPort>, leases: Vec<Lease> },
+    Failed { error: WireError },
 }
 
 /// What a holder is asked later.
@@ -70,32 +70,32 @@ enum Request {
     Reload,
 }
 
-/// What it answers then.
+/// The answer of the holder.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
-enum Done {
+enum HolderReply {
     Connected(Box<Lease>),
     Disconnected,
-    Failed(Failed),
+    Failed(WireError),
 }
 
-/// A network that is held for a container. It ends with this value unless [`Held::follow`] is called.
+/// A network that is held for a container. It ends with this value unless [`ContainerNetwork::follow`] is called.
 #[derive(Debug)]
-pub struct Held {
+pub struct ContainerNetwork {
     process: Child,
     /// Its end ends the network; `None` where that lives as long as a process.
     line: Option<UnixStream>,
     namespace: PathBuf,
-    published: Vec<Published>,
+    published: Vec<PublishedPort>,
     leases: Vec<Lease>,
 }
 
-impl Held {
+impl ContainerNetwork {
     /// Makes the network in a process of its own.
     ///
     /// # Errors
     /// As [`Uplink::start`]; what named networks refuse.
-    pub fn start(options: &HeldOptions) -> Result<Held> {
+    pub fn start(options: &HeldOptions) -> Result<ContainerNetwork> {
         let pair = UnixStream::pair();
         let (line, theirs) = pair.map_err(Error::system("making", "a socket"))?;
         let process = Command::new("/proc/self/exe")
@@ -112,7 +112,7 @@ impl Held {
         match talk.map_err(Error::system("waiting for", "the holder of the network"))? {
             First::Ready { namespace, published, leases } => {
                 let line = Some(line);
-                Ok(Held { process, line, namespace, published, leases })
+                Ok(ContainerNetwork { process, line, namespace, published, leases })
             }
             First::Failed { error } => Err(error.into()),
         }
@@ -124,7 +124,7 @@ impl Held {
     }
 
     /// Where on this machine the ports are that its own uplink serves.
-    pub fn published(&self) -> &[Published] {
+    pub fn published(&self) -> &[PublishedPort] {
         &self.published
     }
 
@@ -144,7 +144,7 @@ impl Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for ContainerNetwork {
     /// Waits for the end of a network that lives as long as this value: its names and addresses are
     /// free then.
     fn drop(&mut self) {
@@ -156,17 +156,17 @@ impl Drop for Held {
 }
 
 /// Asks the holder of a running container's network, by the container's directory.
-fn ask(directory: &Path, request: &Request) -> Result<Done> {
+fn ask(directory: &Path, request: &Request) -> Result<HolderReply> {
     let line = wire::connect(directory, SOCKET).map_err(|error| match error.kind() {
         io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => Error::NotHeld,
         _ => Error::system("reaching", "the holder of the network")(error),
     })?;
-    let talk = || -> io::Result<Done> {
+    let talk = || -> io::Result<HolderReply> {
         wire::send(&line, request, None)?;
         wire::expect(&line)
     };
     match talk().map_err(Error::system("talking to", "the holder of the network"))? {
-        Done::Failed(error) => Err(error.into()),
+        HolderReply::Failed(error) => Err(error.into()),
         done => Ok(done),
     }
 }
@@ -177,7 +177,7 @@ fn ask(directory: &Path, request: &Request) -> Result<Done> {
 /// What the network refuses; [`Error::System`] where nothing holds its network any more.
 pub fn connect(directory: &Path, attachment: &Attachment) -> Result<Option<Lease>> {
     match ask(directory, &Request::Connect(Box::new(attachment.clone())))? {
-        Done::Connected(lease) => Ok(Some(*lease)),
+        HolderReply::Connected(lease) => Ok(Some(*lease)),
         _ => Ok(None),
     }
 }
@@ -221,7 +221,7 @@ fn hold() -> Option<()> {
     // A terminal that goes away is no reason to end.
     let _ = rustix::process::setsid();
     let line = RefCell::new(Some(line));
-    let work = |left: Option<Left<HeldOptions>>, notes: Notes| match left {
+    let work = |remnant: Option<HolderRemnant<HeldOptions>>, notes: Notes| match remnant {
         None => line.take().and_then(|line| begin(&options, line, notes)).is_some(),
         Some(left) => resume(&left, notes).is_some(),
     };
@@ -258,23 +258,23 @@ fn begin(options: &HeldOptions, line: UnixStream, notes: Notes) -> Option<()> {
 }
 
 /// A holder in place of one that was killed.
-fn resume(left: &Left<HeldOptions>, notes: Notes) -> Option<()> {
-    let mut holder = Holder::resume(left).ok()?;
-    holder.guard = Some((notes, left.pid));
+fn resume(remnant: &HolderRemnant<HeldOptions>, notes: Notes) -> Option<()> {
+    let mut holder = Holder::resume(remnant).ok()?;
+    holder.guard = Some((notes, remnant.pid));
     holder.note();
-    holder.follow(&left.container);
+    holder.follow(&remnant.container);
     Some(())
 }
 
 struct Holder {
     /// Before the namespace: its plugins need that.
-    cni: Vec<(Attachment, Joined)>,
+    cni: Vec<(Attachment, CniAttachment)>,
     uplink: Option<Uplink>,
     options: HeldOptions,
     /// The line to the guard, and the number of the container's first process.
     guard: Option<(Notes, u32)>,
     namespace: OwnedFd,
-    networks: Vec<Attached>,
+    networks: Vec<NetworkEndpoint>,
     place: Surroundings,
     listener: Option<UnixListener>,
 }
@@ -294,13 +294,13 @@ impl Holder {
     }
 
     /// Takes over what a killed holder has left.
-    fn resume(left: &Left<HeldOptions>) -> Result<Holder> {
-        let path = format!("/proc/{}/ns/net", left.pid);
+    fn resume(remnant: &HolderRemnant<HeldOptions>) -> Result<Holder> {
+        let path = format!("/proc/{}/ns/net", remnant.pid);
         let namespace = std::fs::File::open(&path).map_err(Error::system("opening", &path))?.into();
-        if is_over(&left.container) {
+        if is_over(&remnant.container) {
             return Err(Error::NotHeld);
         }
-        let options = &left.known;
+        let options = &remnant.known;
         let start = |options| Uplink::start_in(Some(copy(&namespace)?), options);
         let uplink = options.uplink.as_ref().map(start).transpose()?;
         let mut holder = Holder::empty(options, namespace, uplink)?;
@@ -308,7 +308,7 @@ impl Holder {
             // The process of the network may not know yet that the holder was killed.
             let mut tries = TRIES;
             while let Err(error) = holder.enter(attachment, true) {
-                if tries == 0 || is_over(&left.container) {
+                if tries == 0 || is_over(&remnant.container) {
                     tracing::warn!(%error, "a container has lost a network");
                     break;
                 }
@@ -358,7 +358,8 @@ impl Holder {
             settle(&mut wanted.ports, uplink.published());
         }
         let cni = self.cni.iter().map(|(attachment, _)| attachment.clone());
-        options.attachments = self.networks.iter().map(Attached::settled).chain(cni).collect();
+        options.attachments =
+            self.networks.iter().map(NetworkEndpoint::settled).chain(cni).collect();
         notes.note(*pid, &options);
     }
 
@@ -418,8 +419,8 @@ impl Holder {
             interface: &interface,
         };
         let joined = match again {
-            true => Joined::take_over(&self.place.networks, &wish, &self.path()),
-            false => Joined::add(&self.place.networks, &wish, &self.path()),
+            true => CniAttachment::take_over(&self.place.networks, &wish, &self.path()),
+            false => CniAttachment::add(&self.place.networks, &wish, &self.path()),
         };
         let mut attachment = attachment.clone();
         attachment.interface = Some(interface.clone());
@@ -436,8 +437,12 @@ impl Holder {
         // Later ones count less, and less than an uplink of its own.
         let last = self.networks.last().map_or(0, |one| one.metric);
         let metric = last + 100;
-        let attached =
-            Attached::new(&self.place, attachment, (&self.namespace, again), (interface, metric))?;
+        let attached = NetworkEndpoint::new(
+            &self.place,
+            attachment,
+            (&self.namespace, again),
+            (interface, metric),
+        )?;
         let lease = attached.lease.clone();
         self.networks.push(attached);
         Ok(lease)
@@ -496,21 +501,27 @@ impl Holder {
         let _ = line.set_read_timeout(Some(Duration::from_secs(10)));
         let Ok(request) = wire::expect(&line) else { return };
         let done = match request {
-            Request::Connect(attachment) => {
-                self.connect(*attachment, false).map(|lease| Done::Connected(Box::new(lease)))
+            Request::Connect(attachment) => self
+                .connect(*attachment, false)
+                .map(|lease| HolderReply::Connected(Box::new(lease))),
+            Request::Disconnect(network) => {
+                self.disconnect(&network).map(|()| HolderReply::Disconnected)
             }
-            Request::Disconnect(network) => self.disconnect(&network).map(|()| Done::Disconnected),
-            Request::Rename(name) => self.rename(&name).map(|()| Done::Disconnected),
-            Request::Reload => self.reload().map(|()| Done::Disconnected),
+            Request::Rename(name) => self.rename(&name).map(|()| HolderReply::Disconnected),
+            Request::Reload => self.reload().map(|()| HolderReply::Disconnected),
         };
         self.note();
-        let _ = wire::send(&line, &done.unwrap_or_else(|error| Done::Failed(error.into())), None);
+        let _ = wire::send(
+            &line,
+            &done.unwrap_or_else(|error| HolderReply::Failed(error.into())),
+            None,
+        );
     }
 }
 
 /// Comes back to a network whose process is gone: the first container to do so starts it again.
 fn come_back(
-    network: &mut Attached,
+    network: &mut NetworkEndpoint,
     (place, namespace): (&Surroundings, &OwnedFd),
     container: &impl AsFd,
 ) {

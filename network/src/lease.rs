@@ -12,7 +12,7 @@ use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
 use crate::definition::{NamedNetwork, Subnet};
-use crate::ports::Published;
+use crate::ports::PublishedPort;
 use crate::uplink::MTU;
 use crate::{Error, Result};
 
@@ -57,7 +57,7 @@ pub struct Lease {
     #[serde(default)]
     pub bridge: Option<String>,
     /// Its ports on this machine.
-    pub published: Vec<Published>,
+    pub published: Vec<PublishedPort>,
 }
 
 impl Lease {
@@ -245,7 +245,7 @@ impl Table {
     }
 
     /// Notes where the ports of a container are.
-    pub(crate) fn publish(&mut self, id: u64, published: Vec<Published>) {
+    pub(crate) fn publish(&mut self, id: u64, published: Vec<PublishedPort>) {
         if let Some(lease) = self.leases.get_mut(&id) {
             lease.published = published;
         }

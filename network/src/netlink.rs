@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use std::os::fd::RawFd;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
     NetlinkPayload,
 };
 use netlink_packet_route::address::{AddressAttribute, AddressHeaderFlags, AddressMessage};
@@ -205,6 +205,62 @@ impl Netlink {
         message.attributes =
             vec![AddressAttribute::Local(address), AddressAttribute::Address(address)];
         self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// The addresses of an interface.
+    pub(crate) fn addresses(&mut self, index: u32) -> io::Result<Vec<AddressMessage>> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | NLM_F_DUMP;
+        header.sequence_number = self.sequence;
+        let question = RouteNetlinkMessage::GetAddress(AddressMessage::default());
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(question));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut found = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = &bytes[..];
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(io::Error::other)?;
+                // Each part of an answer begins at a multiple of four.
+                let length = (answer.header.length as usize).next_multiple_of(4).max(4);
+                rest = rest.get(length..).unwrap_or_default();
+                match answer.payload {
+                    NetlinkPayload::Done(_) => return Ok(found),
+                    NetlinkPayload::Error(error) => return Err(error.to_io()),
+                    NetlinkPayload::InnerMessage(RouteNetlinkMessage::NewAddress(address))
+                        if address.header.index == index =>
+                    {
+                        found.push(address);
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+
+    /// Gives an interface an address that another one had.
+    pub(crate) fn give_address(&mut self, index: u32, like: &AddressMessage) -> io::Result<()> {
+        let mut message = AddressMessage::default();
+        message.header.family = like.header.family;
+        message.header.prefix_len = like.header.prefix_len;
+        message.header.index = index;
+        let kept = like.attributes.iter().filter(|one| crate::devices::portable(one));
+        message.attributes = kept.cloned().collect();
+        self.request(RouteNetlinkMessage::NewAddress(message), NLM_F_CREATE | NLM_F_EXCL)
+    }
+
+    /// Moves an interface into a network namespace, where it has this name.
+    pub(crate) fn move_link(&mut self, index: u32, to: RawFd, name: &str) -> io::Result<()> {
+        let mut message = LinkMessage::default();
+        message.header.index = index;
+        message.attributes =
+            vec![LinkAttribute::NetNsFd(to), LinkAttribute::IfName(name.to_owned())];
+        self.request(RouteNetlinkMessage::SetLink(message), 0)
     }
 
     /// Removes a device.

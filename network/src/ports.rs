@@ -47,7 +47,7 @@ pub struct Port {
 
 /// A port of a container, and where on this machine it is.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Published {
+pub struct PublishedPort {
     /// Where on this machine.
     pub machine: SocketAddr,
     /// The port in the container.
@@ -142,7 +142,7 @@ pub(crate) enum Taker {
 impl Port {
     /// As [`Port::take`] for a network of the kernel, where a port of SCTP needs no socket: it is
     /// free if no container has it.
-    pub(crate) fn hold(&self, used: &[Published]) -> Result<(Option<Taker>, Published)> {
+    pub(crate) fn hold(&self, used: &[PublishedPort]) -> Result<(Option<Taker>, PublishedPort)> {
         if self.protocol != Protocol::Sctp {
             return self.take().map(|(taker, published)| (Some(taker), published));
         }
@@ -158,11 +158,11 @@ impl Port {
             Error::Taken { port: self.text(), source }
         })?;
         let Port { container, protocol, .. } = *self;
-        Ok((None, Published { machine: (address, port).into(), container, protocol }))
+        Ok((None, PublishedPort { machine: (address, port).into(), container, protocol }))
     }
 
     /// Takes the first port of this machine that is free.
-    pub(crate) fn take(&self) -> Result<(Taker, Published)> {
+    pub(crate) fn take(&self) -> Result<(Taker, PublishedPort)> {
         if self.protocol == Protocol::Sctp {
             let reason =
                 "sctp needs a network that the kernel carries: one of `network create` as root";
@@ -173,7 +173,7 @@ impl Port {
             match self.bind(port) {
                 Ok((taker, machine)) => {
                     let Port { container, protocol, .. } = *self;
-                    return Ok((taker, Published { machine, container, protocol }));
+                    return Ok((taker, PublishedPort { machine, container, protocol }));
                 }
                 Err(error) => refused = Some(error),
             }

@@ -14,11 +14,11 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::FlockOperation;
 use serde::{Deserialize, Serialize};
 
-use crate::carrier::{Carrier, Guest, Shared};
+use crate::carrier::{Carrier, Guest, SharedTable};
 use crate::definition::NamedNetwork;
-use crate::error::Failed;
+use crate::error::WireError;
 use crate::lease::{ALIVE, Lease, LeaseRequest, Table};
-use crate::ports::{Port, Published};
+use crate::ports::{Port, PublishedPort};
 use crate::uplink::Reach;
 use crate::{Error, Resolvers, Result, wire};
 
@@ -75,13 +75,13 @@ pub(crate) enum Reply {
     Leased { lease: Lease },
     Attached,
     Renamed,
-    Failed { error: Failed },
+    Failed { error: WireError },
 }
 
 /// What the connections share.
 struct Server {
     start: Start,
-    table: Shared,
+    table: SharedTable,
     carrier: Result<Carrier>,
     listener: UnixListener,
     /// How many connections there are.
@@ -211,10 +211,10 @@ impl Server {
     fn talk(&self, line: &UnixStream, id: &mut Option<u64>) -> std::io::Result<()> {
         let Some((first, _)) = wire::receive(line)? else { return Ok(()) };
         let Request::Lease { wanted, ports, loopback } = first else { return Ok(()) };
-        let refuse = |error: Failed| wire::send(line, &Reply::Failed { error }, None);
+        let refuse = |error: WireError| wire::send(line, &Reply::Failed { error }, None);
         let carrier = match &self.carrier {
             Ok(carrier) => carrier,
-            Err(error) => return refuse(Failed::said(error)),
+            Err(error) => return refuse(WireError::said(error)),
         };
         let leased = lock(&self.table).take(&wanted).inspect(|(own, _)| *id = Some(*own));
         let (own, mut lease) = match leased {
@@ -226,7 +226,7 @@ impl Server {
             Ok(taken) => taken,
             Err(error) => return refuse(error.into()),
         };
-        let (takers, published): (Vec<_>, Vec<Published>) = taken
+        let (takers, published): (Vec<_>, Vec<PublishedPort>) = taken
             .into_iter()
             .map(|(taker, published)| (taker.map(|taker| (taker, published.container)), published))
             .unzip();

@@ -8,7 +8,7 @@ use image::Encoding;
 use layers::Compression;
 use transport::{Layers, Location, Recompress};
 
-use crate::{Configured, Dialect, Failure};
+use crate::{Dialect, EffectiveConfig, Failure};
 
 /// A compression by name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -188,7 +188,7 @@ impl PushCompression {
     /// There is no such format, or its level is out of range.
     pub fn recompress(
         &self,
-        conf: &Configured,
+        conf: &EffectiveConfig,
         to: &Location,
     ) -> Result<Option<Recompress>, Failure> {
         let room = conf.settings.room();

@@ -28,6 +28,10 @@ pub enum Dialect {
     Skopeo,
     /// `crane`
     Crane,
+    /// `regctl`: its lines are translated.
+    Regctl,
+    /// `oras`: its lines are translated.
+    Oras,
 }
 
 /// What the first word after `run` names.
@@ -55,13 +59,16 @@ impl Dialect {
             Some("rcopy") => Dialect::Rcopy,
             Some("skopeo") => Dialect::Skopeo,
             Some("crane") => Dialect::Crane,
+            Some("regctl") => Dialect::Regctl,
+            Some("oras") => Dialect::Oras,
             _ => own,
         }
     }
 
     /// Whether this is the command line of `rcopy`.
     pub fn copies(self) -> bool {
-        matches!(self, Dialect::Rcopy | Dialect::Skopeo | Dialect::Crane)
+        use Dialect::{Crane, Oras, Rcopy, Regctl, Skopeo};
+        matches!(self, Rcopy | Skopeo | Crane | Regctl | Oras)
     }
 
     /// Makes this the dialect of the process. Of several calls the first counts.
@@ -80,7 +87,7 @@ impl Dialect {
             // What BuildKit's command failed with is in its message; docker ends with 1.
             (Some(code), ..) => code,
             (None, Kind::Cancelled, _) => 130,
-            (None, _, Dialect::Docker | Dialect::Crane) => 1,
+            (None, _, Dialect::Docker | Dialect::Crane | Dialect::Regctl | Dialect::Oras) => 1,
             (None, _, Dialect::Rbuild | Dialect::Buildah | Dialect::Podman) => 125,
             (None, Kind::NotFound, _) if !failure.lacks_file() => 2,
             (None, ..) => 1,
@@ -295,6 +302,26 @@ impl Dialect {
         self == Dialect::Skopeo
     }
 
+    /// Whether registries on this machine need TLS as all others, where nothing else is said.
+    pub fn trusts_no_loopback(self) -> bool {
+        self == Dialect::Skopeo
+    }
+
+    /// Whether a location needs a transport.
+    pub fn needs_transports(self) -> bool {
+        self == Dialect::Skopeo
+    }
+
+    /// Whether of a stored blob only the digest is printed.
+    pub fn prints_digests(self) -> bool {
+        self == Dialect::Regctl
+    }
+
+    /// Whether a push prints `Pushed NAME` and `Digest: DIGEST`.
+    pub fn prints_pushes(self) -> bool {
+        self == Dialect::Oras
+    }
+
     /// Whether deleting a tag leaves the manifest.
     pub fn deletes_tags(self) -> bool {
         self == Dialect::Crane
@@ -330,6 +357,8 @@ mod tests {
             ("./docker", Dialect::Docker),
             ("rbuild", Dialect::Rbuild),
             ("/bin/crane", Dialect::Crane),
+            ("/bin/regctl", Dialect::Regctl),
+            ("oras", Dialect::Oras),
             ("skopeo", Dialect::Skopeo),
             ("rcopy", Dialect::Rcopy),
         ] {
@@ -370,6 +399,8 @@ mod tests {
             (Dialect::Rcopy, [2, 1, 1, 1, 130, 7]),
             (Dialect::Skopeo, [2, 1, 1, 1, 130, 7]),
             (Dialect::Crane, [1, 1, 1, 1, 130, 7]),
+            (Dialect::Regctl, [1, 1, 1, 1, 130, 7]),
+            (Dialect::Oras, [1, 1, 1, 1, 130, 7]),
         ] {
             assert_eq!(
                 failures.each_ref().map(|failure| dialect.code(failure)),

@@ -1,5 +1,5 @@
-//! What to say of a flag that there is not: what another program's flag is called here, or the flag
-//! that is spelled nearly so.
+//! Hints for unknown flags: the flag of ours that does the job of another program's flag, or the flag
+//! with nearly the same spelling.
 
 use clap::builder::StyledStr;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
@@ -90,8 +90,8 @@ const ELSEWHERE: &[(&str, &str)] = &[
     ("--yes", "there are no questions"),
 ];
 
-/// The error with what another program's flag is called here. The guess of the parser stays if the
-/// word it found is near.
+/// Adds a hint to the error about an unknown flag. The guess of the parser stays only if its spelling
+/// is near.
 pub(crate) fn translated(mut error: clap::Error) -> clap::Error {
     let flag = match (error.kind(), error.get(ContextKind::InvalidArg)) {
         (ErrorKind::UnknownArgument, Some(ContextValue::String(flag))) => flag,
@@ -114,7 +114,7 @@ pub(crate) fn translated(mut error: clap::Error) -> clap::Error {
     error
 }
 
-/// Whether one flag may have been meant by the other: a misspelling, or more of the same word.
+/// Whether a user who wrote `name` may have meant `found`: a misspelling, or a longer or shorter form.
 fn near(name: &str, found: &str) -> bool {
     let (name, found) = (name.trim_start_matches('-'), found.trim_start_matches('-'));
     let begins = |long: &str, short: &str| {

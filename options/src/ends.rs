@@ -21,32 +21,32 @@ macro_rules! end_flags {
         pub struct $name {
             #[arg(id = concat!($prefix, "tls-verify"), long = concat!($prefix, "tls-verify"), value_name = "BOOL",
                 num_args = 0..=1, require_equals = true, default_missing_value = "true",
-                help = concat!("Whether the ", $end, "'s certificates must be valid; false also allows plain HTTP"))]
+                help = concat!("Require valid certificates at the ", $end, "; false also allows plain HTTP"))]
             tls_verify: Option<bool>,
             #[arg(id = concat!($prefix, "creds"), long = concat!($prefix, "creds"), alias = concat!($letter, "creds"), value_name = "USER[:PASSWORD]",
-                help = concat!("User and password for the ", $end))]
+                help = concat!("Use this user and password for the ", $end))]
             creds: Option<String>,
             #[arg(id = concat!($prefix, "username"), long = concat!($prefix, "username"), value_name = "USER",
                 requires = concat!($prefix, "password"), conflicts_with = concat!($prefix, "creds"),
-                help = concat!("User for the ", $end))]
+                help = concat!("Use this user for the ", $end))]
             username: Option<String>,
             #[arg(id = concat!($prefix, "password"), long = concat!($prefix, "password"), value_name = "PASSWORD",
                 requires = concat!($prefix, "username"),
-                help = concat!("Password for the ", $end))]
+                help = concat!("Use this password for the ", $end))]
             password: Option<String>,
             #[arg(id = concat!($prefix, "registry-token"), long = concat!($prefix, "registry-token"), value_name = "TOKEN",
                 conflicts_with_all = [concat!($prefix, "creds"), concat!($prefix, "username")],
-                help = concat!("Bearer token for the ", $end))]
+                help = concat!("Use this bearer token for the ", $end))]
             registry_token: Option<String>,
             #[arg(id = concat!($prefix, "no-creds"), long = concat!($prefix, "no-creds"),
                 conflicts_with_all = [concat!($prefix, "creds"), concat!($prefix, "username"), concat!($prefix, "registry-token")],
                 help = concat!("Do not log in at the ", $end))]
             no_creds: bool,
             #[arg(id = concat!($prefix, "authfile"), long = concat!($prefix, "authfile"), value_name = "FILE",
-                help = concat!("Credentials file for the ", $end))]
+                help = concat!("Use this credentials file for the ", $end))]
             authfile: Option<PathBuf>,
             #[arg(id = concat!($prefix, "cert-dir"), long = concat!($prefix, "cert-dir"), value_name = "DIR",
-                help = concat!("Directory of certificates for the ", $end))]
+                help = concat!("Use the certificates in this directory for the ", $end))]
             cert_dir: Option<PathBuf>,
         }
 
@@ -102,7 +102,7 @@ impl Login<'_> {
 /// What to retry.
 #[derive(Debug, Clone, Default, Args)]
 pub struct RetryFlags {
-    /// Retry a broken transfer or a temporary failure this often (default: 3 and 5)
+    /// Retry this often (default: 3 for a transfer that breaks off, 5 for a temporary error)
     #[arg(long, visible_alias = "retry", value_name = "TIMES", help_heading = "Registry")]
     retry_times: Option<u32>,
     /// Wait this long before the first retry: 200ms, 2s; doubles each time

@@ -44,6 +44,17 @@ pub fn notify_socket() -> Option<String> {
     env::var("NOTIFY_SOCKET").ok().filter(|address| !address.is_empty())
 }
 
+/// How many sockets a service manager has opened for this process, from descriptor 3 on, and the variables
+/// that say so to the program that gets them as process `pid`.
+pub fn opened_sockets(pid: u32) -> (u32, Vec<String>) {
+    let number = |name: &str| env::var(name).ok().and_then(|text| text.parse::<u32>().ok());
+    let count = number("LISTEN_FDS").filter(|_| number("LISTEN_PID") == Some(std::process::id()));
+    let Some(count) = count.filter(|count| *count > 0) else { return Default::default() };
+    let mut lines = vec![format!("LISTEN_FDS={count}"), format!("LISTEN_PID={pid}")];
+    lines.extend(env::var("LISTEN_FDNAMES").map(|names| format!("LISTEN_FDNAMES={names}")));
+    (count, lines)
+}
+
 /// All variables of this process, as `NAME=value` lines.
 pub fn environment() -> Vec<String> {
     let texts = env::vars_os()

@@ -162,13 +162,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("pushing app: {0}")]
-    struct Outer(#[source] Inner);
+    struct OuterError(#[source] InnerError);
 
     #[derive(Debug, thiserror::Error)]
     #[error("no route")]
-    struct Inner;
+    struct InnerError;
 
-    impl Fault for Outer {
+    impl Fault for OuterError {
         fn kind(&self) -> Kind {
             Kind::Unavailable
         }
@@ -223,13 +223,13 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("connecting: no route")]
-    struct Far(#[source] Between);
+    struct FarError(#[source] MiddleError);
 
     #[derive(Debug, thiserror::Error)]
     #[error("sending a request")]
-    struct Between(#[source] Inner);
+    struct MiddleError(#[source] InnerError);
 
-    impl Fault for Far {
+    impl Fault for FarError {
         fn kind(&self) -> Kind {
             Kind::Unavailable
         }
@@ -237,12 +237,15 @@ mod tests {
 
     #[test]
     fn a_message_that_ends_with_the_last_cause_has_said_all() {
-        assert_eq!(Failure::from(Far(Between(Inner))).messages, ["connecting: no route"]);
+        assert_eq!(
+            Failure::from(FarError(MiddleError(InnerError))).messages,
+            ["connecting: no route"]
+        );
     }
 
     #[test]
     fn a_cause_is_told_once() {
-        let failure = Failure::from(Outer(Inner));
+        let failure = Failure::from(OuterError(InnerError));
         assert_eq!(failure.messages, ["pushing app: no route"]);
         assert!(!failure.usage && Failure::usage("x").usage);
     }

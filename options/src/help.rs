@@ -4,23 +4,14 @@
 use std::ffi::OsString;
 use std::path::Path;
 
-use clap::builder::{ArgAction, StyledStr};
-use clap::{Command, CommandFactory};
+use clap::builder::ArgAction;
+use clap::{Arg, Command};
 
+use crate::overview::{Extent, Overview, overview};
 use crate::{Failure, examples};
-
-/// What a program shows first.
-pub trait Overview: CommandFactory {
-    /// Groups of commands; what is in none comes last.
-    const GROUPS: &[(&str, &[&str])];
-    /// A few lines that are worth copying.
-    const EXAMPLES: &[&str];
-}
 
 /// The lines of one command that `-h` may have: two screens.
 const TWO_SCREENS: usize = 100;
-/// The columns that lists of commands take at most.
-const WIDTH: usize = 100;
 
 /// How the help of a command is laid out: examples come before options.
 const TEMPLATE: &str = "{about-with-newline}\n{usage-heading} {usage}{after-help}\n\n{all-args}";
@@ -29,19 +20,43 @@ const FOOTER: usize = 2;
 
 /// The tree as it is shown.
 pub fn shown<P: Overview>() -> Command {
+    shown_to::<P>(Extent::Common, false)
+}
+
+/// What `--help`, `help`, `help all` and `help COMMAND` show, if a line asks for that.
+pub fn asked<P: Overview>(line: &[OsString]) -> Option<clap::Error> {
+    let [program, word, topic @ ..] = line else { return None };
+    let (tree, words) = match (word.to_str()?, topic) {
+        // In short form: two screens show the options of every command, too.
+        ("--help" | "help", []) => (shown_to::<P>(Extent::Common, true), vec!["-h".into()]),
+        ("help", [all]) if all == "all" => {
+            (shown_to::<P>(Extent::All, false), vec![OsString::from("-h")])
+        }
+        ("help", topic) => (shown::<P>(), [topic, &["--help".into()]].concat()),
+        _ => return None,
+    };
+    tree.try_get_matches_from(std::iter::once(program.clone()).chain(words)).err()
+}
+
+/// The tree as it is shown; with the options of every command also in short form.
+fn shown_to<P: Overview>(extent: Extent, options: bool) -> Command {
     let mut tree = P::command();
-    let (name, overview) = (tree.get_name().to_owned(), overview::<P>(&tree));
+    let (name, overview) = (tree.get_name().to_owned(), overview::<P>(&tree, extent));
     // What `-h` hides must be known before the tree is built: else `--help` is the same.
     tree = tree
-        .mut_args(|arg| if arg.is_global_set() { arg.hide_short_help(true) } else { arg })
+        .mut_args(|arg| match arg.is_global_set() && !options {
+            true => arg.hide_short_help(true),
+            false => arg,
+        })
         .mut_subcommands(|command| {
             let path = format!("{name} {}", command.get_name());
             short(examples::added(command, &path))
         });
     tree.build();
-    let footer = format!("Options of every command: {name} --help");
+    let below_footer = format!("Options of every command: {name} --help");
+    let footer = format!("Help for one command: {name} COMMAND -h. All commands: {name} help all");
     let template = "{about-with-newline}\n{usage-heading} {usage}\n\n{before-help}{all-args}";
-    tree.mut_subcommands(|command| below(command, &footer).hide(true))
+    tree.mut_subcommands(|command| below(command, &below_footer).hide(true))
         .before_help(overview)
         .override_usage(format!("{name} [OPTIONS] <COMMAND>"))
         .help_template(format!("{template}\n\n{footer}"))
@@ -54,12 +69,22 @@ pub fn shown_alone(tree: Command, path: &str) -> Command {
     tree.mut_subcommands(|command| below(command, &format!("Options of every command: {path} -h")))
 }
 
+/// Leaves the list of values out for switches, and where the help names all of them.
+fn without_known_values(arg: Arg) -> Arg {
+    let values = arg.get_possible_values();
+    let help = arg.get_help().map(ToString::to_string).unwrap_or_default();
+    let words: Vec<&str> = help.split(|c: char| !c.is_alphanumeric() && c != '-').collect();
+    let switch = values.len() == 2 && values.iter().any(|value| value.get_name() == "true");
+    let named = values.iter().all(|value| words.contains(&value.get_name()));
+    if switch || named { arg.hide_possible_values(true) } else { arg }
+}
+
 /// As shown below the program, where options of every command are left out.
 fn below(command: Command, footer: &str) -> Command {
     let command = command
         .mut_args(|arg| match arg.is_global_set() || arg.get_id() == "version" {
             true => arg.hide(true),
-            false => arg,
+            false => without_known_values(arg),
         })
         .help_template(format!("{TEMPLATE}\n\n{footer}"));
     command.mut_subcommands(|command| below(command, footer))
@@ -145,64 +170,6 @@ fn short(mut command: Command) -> Command {
         });
     }
     command.mut_subcommands(short)
-}
-
-fn overview<P: Overview>(tree: &Command) -> StyledStr {
-    let header = *tree.get_styles().get_header();
-    let literal = *tree.get_styles().get_literal();
-    let mut text = String::new();
-    let mut left: Vec<&Command> = tree.get_subcommands().filter(|one| !one.is_hide_set()).collect();
-    let width = left.iter().map(|one| one.get_name().len()).max().unwrap_or(0);
-    let mut show = |name: &str, commands: &[&Command]| {
-        text += &format!("{header}{name}:{header:#}\n");
-        for command in commands {
-            let about = command.get_about().map(ToString::to_string).unwrap_or_default();
-            let aliases: Vec<&str> = command.get_visible_aliases().collect();
-            let aliases = match aliases.is_empty() {
-                true => String::new(),
-                false => format!(" [{}]", aliases.join(", ")),
-            };
-            let name = command.get_name();
-            let about = hanging(&format!("{about}{aliases}"), width + 4);
-            text += &format!("  {literal}{name:width$}{literal:#}  {about}\n");
-        }
-        text.push('\n');
-    };
-    for (group, names) in P::GROUPS {
-        let of = |name: &&str| left.iter().position(|command| command.get_name() == *name);
-        let mut members = Vec::new();
-        for at in names.iter().filter_map(of).collect::<Vec<_>>() {
-            members.push(left[at]);
-        }
-        show(group, &members);
-        left.retain(|command| !names.contains(&command.get_name()));
-    }
-    if !left.is_empty() {
-        show("Other", &left);
-    }
-    text += &format!("{header}Examples:{header:#}\n");
-    for example in P::EXAMPLES {
-        text += &format!("  {example}\n");
-    }
-    StyledStr::from(text.trim_end().to_owned())
-}
-
-/// Text that begins at a column and goes on there in further lines.
-fn hanging(text: &str, column: usize) -> String {
-    let (mut out, mut at) = (String::new(), column);
-    for word in text.split(' ') {
-        let length = word.chars().count();
-        if at + length >= WIDTH && at > column {
-            out += &format!("\n{:column$}", "");
-            at = column;
-        } else if at > column {
-            out.push(' ');
-            at += 1;
-        }
-        out += word;
-        at += length;
-    }
-    out
 }
 
 /// Writes a manual page for the program and for each command.

@@ -7,10 +7,13 @@ use std::ffi::OsString;
 use clap::Command;
 
 use crate::examples;
-use crate::help::{Overview, shown};
+use crate::help::{asked, shown};
+use crate::overview::Overview;
 
 /// The lines and columns of two screens.
 const SCREENS: (usize, usize) = (100, 100);
+/// The lines of the first page: two screens of a small terminal.
+const FIRST: usize = 72;
 
 /// Checks that the help of each command is complete and short.
 ///
@@ -18,18 +21,7 @@ const SCREENS: (usize, usize) = (100, 100);
 /// It is not.
 pub fn check<P: Overview>() {
     let mut tree = shown::<P>();
-    let overview = tree.render_help().to_string();
-    let wide = overview.lines().find(|line| line.chars().count() > SCREENS.1);
-    assert_eq!(wide, None, "what is wider than 100 columns wraps in the middle of the table");
-    for (group, commands) in P::GROUPS {
-        assert!(overview.contains(&format!("{group}:\n")), "{group} in {overview}");
-        for name in *commands {
-            assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
-            assert!(overview.contains(&format!("\n  {name} ")), "{name} in {overview}");
-        }
-    }
-    assert!(overview.contains("Examples:"), "{overview}");
-    assert!(!overview.contains("Other:\n"), "each command has a group: {overview}");
+    check_overview::<P>(&mut tree);
     let hidden = hidden::<P>();
     each(&mut tree, &mut |name, command| {
         let text = command.render_help().to_string();
@@ -47,12 +39,48 @@ pub fn check<P: Overview>() {
                 assert!(usage < examples && examples < first.unwrap(), "{name}: {text}");
             }
         }
+        // A heading of flattened options would cover these if they came after it.
+        for flag in ["--quiet", "--progress", "--dry-run"] {
+            let own = |arg: &&clap::Arg| arg.get_long() == Some(&flag[2..]);
+            let heading = command.get_arguments().find(own).and_then(|arg| arg.get_help_heading());
+            assert_eq!(heading, None, "{name} {flag}");
+        }
         let cache = text.find("\nCache:\n");
         for flag in ["--cache-from", "--cache-to", "--disk-limit"] {
             let at = text.find(&format!("      {flag}"));
             assert!(at.is_none() || cache < at && cache.is_some(), "{name}: {flag} in {text}");
         }
     });
+}
+
+/// Checks that the first page is short and shows the common commands, and that `help all` shows all.
+fn check_overview<P: Overview>(tree: &mut Command) {
+    let first = tree.render_help().to_string();
+    assert!(first.lines().count() <= FIRST, "{} lines: {first}", first.lines().count());
+    assert!(first.contains("Examples:"), "{first}");
+    let name = tree.get_name().to_owned();
+    let asked = |words: &[&str]| {
+        let line = [&[name.as_str()], words].concat();
+        let line: Vec<OsString> = line.into_iter().map(OsString::from).collect();
+        asked::<P>(&line).unwrap().to_string()
+    };
+    let (with_options, all) = (asked(&["--help"]), asked(&["help", "all"]));
+    fits("--help", &with_options);
+    assert!(with_options.contains("--registries-conf"), "{with_options}");
+    let wide = first.lines().chain(all.lines()).find(|line| line.chars().count() > SCREENS.1);
+    assert_eq!(wide, None, "what is wider than 100 columns wraps in the middle of the table");
+    assert!(!all.contains("Other:\n"), "each command has a group: {all}");
+    for (group, common, others) in P::GROUPS {
+        for (text, names) in [(&first, *common), (&all, *common), (&all, *others)] {
+            assert!(text.contains(&format!("{group}:\n")), "{group} in {text}");
+            for name in names {
+                assert!(tree.find_subcommand(name).is_some(), "{name} is a command");
+                let ends = [' ', ','].map(|end| format!("\n  {name}{end}"));
+                assert!(ends.iter().any(|end| text.contains(end)), "{name} in {text}");
+            }
+        }
+        assert!(others.iter().all(|name| first.contains(name)), "{group} in {first}");
+    }
 }
 
 /// Checks that each example is a line that the tree, or else `other`, reads, of a command that there
@@ -66,6 +94,7 @@ pub fn check_examples<P: Overview>(mut other: impl FnMut(&[OsString]) -> bool) {
     each(&mut tree, &mut |name, _| {
         commands.push(name.to_owned());
         for example in examples::of(name) {
+            assert!(example.line.len() + 2 <= SCREENS.1 - 2, "wraps: {}", example.line);
             let line = words(&example.line);
             let read = P::command().try_get_matches_from(&line);
             assert!(read.is_ok(), "{}: {}", example.line, read.unwrap_err());

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use clap::Args;
 use image::{Descriptor, Digest, Reference};
-use transport::{Location, Named};
+use transport::{ImageSelector, Location};
 
 use crate::{Dialect, Failure, environment};
 
@@ -32,6 +32,7 @@ pub fn location(text: &str, default: &str) -> Result<Location, Failure> {
         // `docker:NAME` is `docker://NAME` written wrongly rather than an image called docker.
         Err(_)
             if !default.is_empty()
+                && !Dialect::spoken().needs_transports()
                 && !text.starts_with("docker:")
                 && (Dialect::spoken() == Dialect::Crane || !transport::foreign(text))
                 && text.parse::<Reference>().is_ok() =>
@@ -106,7 +107,7 @@ impl ToFlags {
     pub fn location(&self) -> Result<Option<Location>, Failure> {
         match (&self.output, &self.tag) {
             (Some(file), tag) => {
-                let named = tag.clone().map_or(Named::Only, Named::Name);
+                let named = tag.clone().map_or(ImageSelector::Only, ImageSelector::Name);
                 Ok(Some(Location::DockerArchive(environment::absolute(file)?, named)))
             }
             (None, Some(tag)) => location(tag, "docker://").map(Some),

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::time::SystemTime;
 
 use clap::ValueEnum;
-use progress::{Folding, Json, Plain, Rendering, Steps, Terminal};
+use progress::{Json, LogFolding, Plain, ProgressDisplay, Steps, Terminal};
 use task::Silent;
 
 use crate::{Dialect, Failure};
@@ -49,6 +49,12 @@ pub fn chosen(progress: Progress) -> Result<Progress, Failure> {
 }
 
 impl Progress {
+    /// This, or nothing at all for a command that is to be quiet.
+    #[must_use]
+    pub fn unless(self, quiet: bool) -> Progress {
+        if quiet { Progress::Quiet } else { self }
+    }
+
     /// Whether a summary sentence is printed.
     pub fn tells(self) -> bool {
         !matches!(self, Progress::Quiet | Progress::Rawjson)
@@ -56,19 +62,19 @@ impl Progress {
 }
 
 /// The rendering for this way of showing progress; it must be closed before the last words.
-pub fn observer(progress: Progress) -> Rendering {
+pub fn observer(progress: Progress) -> ProgressDisplay {
     let terminal = stderr().is_terminal();
     match progress {
-        Progress::Quiet => Rendering::Other(Arc::new(Silent)),
-        Progress::Rawjson => Rendering::Other(Arc::new(Json::new(stderr()))),
-        Progress::Auto if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
-        Progress::Tty if terminal => Rendering::Terminal(Arc::new(Terminal::new())),
+        Progress::Quiet => ProgressDisplay::Other(Arc::new(Silent)),
+        Progress::Rawjson => ProgressDisplay::Other(Arc::new(Json::new(stderr()))),
+        Progress::Auto if terminal => ProgressDisplay::Terminal(Arc::new(Terminal::new())),
+        Progress::Tty if terminal => ProgressDisplay::Terminal(Arc::new(Terminal::new())),
         Progress::Auto if Dialect::spoken().numbers_steps() => {
-            Rendering::Other(Arc::new(Steps::new(stderr())))
+            ProgressDisplay::Other(Arc::new(Steps::new(stderr())))
         }
         // Nothing can be drawn on what is no terminal.
         Progress::Auto | Progress::Tty | Progress::Plain => {
-            Rendering::Plain(Arc::new(match folding() {
+            ProgressDisplay::Plain(Arc::new(match folding() {
                 Some(folding) => Plain::folded(stderr(), folding),
                 None => Plain::new(stderr()),
             }))
@@ -77,15 +83,15 @@ pub fn observer(progress: Progress) -> Rendering {
 }
 
 /// How the CI service that we run in folds lines: `$GITHUB_ACTIONS` and `$GITLAB_CI` say which.
-fn folding() -> Option<Folding> {
+fn folding() -> Option<LogFolding> {
     let is = |name: &str| std::env::var(name).is_ok_and(|value| value == "true");
     let now = || {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         since.unwrap_or_default().as_secs()
     };
     match (is("GITHUB_ACTIONS"), is("GITLAB_CI")) {
-        (true, _) => Some(Folding::GitHub),
-        (_, true) => Some(Folding::GitLab(now)),
+        (true, _) => Some(LogFolding::GitHub),
+        (_, true) => Some(LogFolding::GitLab(now)),
         _ => None,
     }
 }
@@ -94,7 +100,7 @@ fn folding() -> Option<Folding> {
 ///
 /// # Errors
 /// The file cannot be made.
-pub fn traced(rendering: Rendering, path: &Path) -> Result<Rendering, Failure> {
+pub fn traced(rendering: ProgressDisplay, path: &Path) -> Result<ProgressDisplay, Failure> {
     let file = File::create(path)
         .map_err(|error| Failure::io(format!("writing the trace {}", path.display()), &error))?;
     Ok(rendering.traced(file))

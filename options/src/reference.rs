@@ -6,7 +6,8 @@ use std::path::Path;
 use clap::{Arg, Command};
 
 use crate::Failure;
-use crate::help::{self, Overview};
+use crate::help;
+use crate::overview::Overview;
 
 /// Writes the manual pages, or the Markdown pages.
 ///
@@ -44,16 +45,17 @@ fn overview<P: Overview>(tree: &Command) -> String {
     let mut text = format!("# {name}\n\n{}.\n", about(tree));
     let mut left: Vec<&Command> = tree.get_subcommands().filter(|one| !one.is_hide_set()).collect();
     let mut group = |title: &str, commands: &[&Command]| {
-        let _ = write!(text, "\n## {title}\n\n| command | |\n|---|---|\n");
+        let _ = write!(text, "\n## {title}\n\n| command | what it does |\n|---|---|\n");
         for command in commands {
             let word = command.get_name();
             let _ = writeln!(text, "| [`{word}`]({name}/{word}.md) | {} |", cell(&about(command)));
         }
     };
-    for (title, names) in P::GROUPS {
+    for (title, common, others) in P::GROUPS {
         let of = |name: &&str| left.iter().find(|command| command.get_name() == *name).copied();
-        group(title, &names.iter().filter_map(of).collect::<Vec<_>>());
-        left.retain(|command| !names.contains(&command.get_name()));
+        let names = common.iter().chain(*others);
+        group(title, &names.filter_map(of).collect::<Vec<_>>());
+        left.retain(|one| !common.contains(&one.get_name()) && !others.contains(&one.get_name()));
     }
     if !left.is_empty() {
         group("Other", &left);
@@ -122,7 +124,8 @@ fn options<'a>(text: &mut String, args: impl Iterator<Item = &'a Arg>, title: Op
     if let Some(title) = title {
         let _ = write!(text, "\n**{title}**\n");
     }
-    text.push_str("\n| | |\n|---|---|\n");
+    let kind = if shown.iter().all(|arg| arg.is_positional()) { "argument" } else { "option" };
+    let _ = write!(text, "\n| {kind} | meaning |\n|---|---|\n");
     for arg in shown {
         let help = arg.get_long_help().or(arg.get_help()).map(ToString::to_string);
         let help = cell(&help.unwrap_or_default());

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, ValueEnum};
 use sign::kms::KeyServices;
-use sign::online::token::{Ambient, ambient, device};
+use sign::online::token::{CiEnvironment, ambient, device};
 use sign::online::{Http, IdentitySigner, IdentityToken, RekorVersion, Services, browser};
 use sign::{PrivateKey, RemoteKey, Sealer};
 use task::Task;
@@ -204,10 +204,10 @@ fn on_google() -> Option<String> {
 }
 
 /// What surrounds this process.
-fn surroundings() -> Result<Ambient, Failure> {
-    let ambient = Ambient::of_variables(&variable);
+fn surroundings() -> Result<CiEnvironment, Failure> {
+    let ambient = CiEnvironment::of_variables(&variable);
     let file = Path::new(TOKEN_FILE);
-    Ok(Ambient {
+    Ok(CiEnvironment {
         google: ambient.google.or_else(on_google),
         file: if file.exists() { Some(text_of(file)?) } else { None },
         ..ambient

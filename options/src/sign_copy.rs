@@ -11,7 +11,7 @@ use transport::{Location, Sink, Source};
 
 use crate::key_file::private_key;
 use crate::sealer::{Credentials, IdentityFlags};
-use crate::{Configured, Failure, Program, environment};
+use crate::{EffectiveConfig, Failure, Program, environment};
 
 /// How to sign a copy.
 #[derive(Debug, Clone, Default, Args)]
@@ -83,7 +83,7 @@ impl SignFlags {
     pub fn signer(
         &self,
         program: &impl Program,
-        conf: &Configured,
+        conf: &EffectiveConfig,
         to: &Location,
     ) -> Result<Option<Signer>, Failure> {
         if self.sign_by_sq_fingerprint.is_some() {

@@ -9,13 +9,17 @@ use clap::{Args, Command, FromArgMatches};
 use crate::clusters::spread;
 use crate::dialect::Dialect;
 use crate::elsewhere;
-use crate::help::{self, Overview};
+use crate::help;
+use crate::overview::Overview;
 
 /// Reads a command line.
 ///
 /// # Errors
 /// Wrong use, or help that was asked for.
 pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, clap::Error> {
+    if let Some(help) = help::asked::<P>(arguments) {
+        return Err(help);
+    }
     let dialect = Dialect::spoken();
     // Every switch that is changed is moved twice: only those of the line are.
     let mut tree = lenient_of(dialect.tree(P::command()), arguments);
@@ -41,9 +45,10 @@ pub fn parse<P: Overview + FromArgMatches>(arguments: &[OsString]) -> Result<P, 
     }
 }
 
-/// A command that is read alone: its name, and what reads a line of it into the options `E` of every
+/// Reads a command without the rest of the tree: its name, and the function that reads a line of it
+/// into the options `E` of every
 /// command and the command `K`.
-pub type Alone<E, K> = (&'static str, fn(&[OsString]) -> Option<(E, K)>);
+pub type CommandReader<E, K> = (&'static str, fn(&[OsString]) -> Option<(E, K)>);
 
 /// The table of commands that are read alone: names, and what makes a command of its own options.
 #[macro_export]
@@ -58,7 +63,7 @@ macro_rules! each_alone {
 
 /// Reads a line with the tree of its command alone: building the tree of all commands takes longer
 /// than many a command. `None` as for [`parse_one`], and for a command that the table does not have.
-pub fn parse_alone<E, K>(table: &[Alone<E, K>], line: &[OsString]) -> Option<(E, K)> {
+pub fn parse_alone<E, K>(table: &[CommandReader<E, K>], line: &[OsString]) -> Option<(E, K)> {
     let name = line.get(1)?;
     let (_, read) = table.iter().find(|(known, _)| name == known)?;
     read(line)
@@ -149,7 +154,7 @@ mod tests {
     }
 
     impl Overview for Line {
-        const GROUPS: &[(&str, &[&str])] = &[];
+        const GROUPS: &[crate::overview::Group] = &[];
         const EXAMPLES: &[&str] = &[];
     }
 

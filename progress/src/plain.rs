@@ -21,12 +21,12 @@ pub struct Plain {
 struct PlainLog {
     live: Mutex<Live>,
     out: Out,
-    folding: Option<Folding>,
+    folding: Option<LogFolding>,
 }
 
 /// How the log of a CI service folds the lines of a step.
 #[derive(Debug, Clone, Copy)]
-pub enum Folding {
+pub enum LogFolding {
     /// `::group::` and `::endgroup::` of GitHub Actions.
     GitHub,
     /// `section_start` and `section_end` of GitLab CI, which have the time: this function gives it
@@ -34,13 +34,13 @@ pub enum Folding {
     GitLab(fn() -> u64),
 }
 
-impl Folding {
+impl LogFolding {
     /// The line above the lines of a step, and the line below them. `number` is another one for
     /// each step.
     fn around(self, number: usize, title: &str) -> (String, String) {
         match self {
-            Folding::GitHub => (format!("::group::{title}"), "::endgroup::".to_owned()),
-            Folding::GitLab(now) => {
+            LogFolding::GitHub => (format!("::group::{title}"), "::endgroup::".to_owned()),
+            LogFolding::GitLab(now) => {
                 let section = |what: &str| {
                     format!("\u{1b}[0Ksection_{what}:{}:rbuild_step_{number}\r\u{1b}[0K", now())
                 };
@@ -86,14 +86,18 @@ impl Plain {
         Plain::with(out, None, SILENCE)
     }
 
-    fn with(out: impl Write + Send + 'static, folding: Option<Folding>, silence: Duration) -> Self {
+    fn with(
+        out: impl Write + Send + 'static,
+        folding: Option<LogFolding>,
+        silence: Duration,
+    ) -> Self {
         let out = Out(Mutex::new((Box::new(out), Instant::now())));
         let log = Arc::new(PlainLog { live: Mutex::default(), out, folding });
         Plain { log, silence, watched: Once::new() }
     }
 
     /// The same, with the lines of each step of a build folded once it has ended.
-    pub fn folded(out: impl Write + Send + 'static, folding: Folding) -> Self {
+    pub fn folded(out: impl Write + Send + 'static, folding: LogFolding) -> Self {
         Plain::with(out, Some(folding), SILENCE)
     }
 
@@ -156,7 +160,7 @@ impl Item {
     }
 
     /// The lines of a step that has ended, folded under its name.
-    fn unfold(&mut self, folding: Option<Folding>, out: &Out) {
+    fn unfold(&mut self, folding: Option<LogFolding>, out: &Out) {
         let (Some(folding), Some((number, held))) = (folding, self.held.take()) else { return };
         // What is one line already needs no fold.
         if let [only] = &held[..] {
@@ -187,7 +191,7 @@ impl Item {
         }
     }
 
-    fn finish(mut self, outcome: Outcome, folding: Option<Folding>, out: &Out) {
+    fn finish(mut self, outcome: Outcome, folding: Option<LogFolding>, out: &Out) {
         // Work that broke off before anybody heard of it: the error says what there is to say.
         // Work that found nothing to do is not worth a line either, unless it is a step or content.
         let quiet = !self.announced && self.notes.is_empty();
@@ -319,9 +323,9 @@ mod tests {
     use super::*;
 
     /// Sends each line that is written to it.
-    struct Sent(Sender<String>);
+    struct LineSender(Sender<String>);
 
-    impl Write for Sent {
+    impl Write for LineSender {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             let _ = self.0.send(String::from_utf8_lossy(bytes).trim_end().to_owned());
             Ok(bytes.len())
@@ -341,7 +345,7 @@ mod tests {
     #[test]
     fn a_silent_log_says_what_is_running() {
         let (sender, lines) = channel();
-        let plain = Arc::new(Plain::with(Sent(sender), None, Duration::from_millis(20)));
+        let plain = Arc::new(Plain::with(LineSender(sender), None, Duration::from_millis(20)));
         let task = Task::root("copy a b", Arc::clone(&plain) as Arc<dyn Observer>);
         assert!(line(&lines, "copy running for ").ends_with('s'));
         let step = task.child("[1/2] RUN sleep");

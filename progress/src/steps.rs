@@ -6,64 +6,65 @@ use task::{Event, Observer, Outcome, TaskId};
 
 use super::text::{Lines, clean, on_one_line, whole};
 
-/// Progress as lines in the form of buildah, which scripts read: `STEP 2/3: RUN make`, what the
-/// command prints as it is, `--> Using cache`; of copies `Getting image source signatures`, `Copying
-/// blob` and what else there is. Lines of steps that run side by side do not mix: those of a later
-/// step wait until the earlier one is over.
+/// Progress as lines in the form of buildah, which scripts read. A build prints `STEP 2/3: RUN make`,
+/// the unchanged output of commands and `--> Using cache`. A copy prints `Getting image source
+/// signatures`, `Copying blob`, `Copying config` and `Writing manifest`. Lines of parallel steps do
+/// not mix: those of a later step wait until the earlier step has ended.
 pub struct Steps(Mutex<StepLog>);
 
 struct StepLog {
     out: Box<dyn Write + Send>,
-    tasks: BTreeMap<TaskId, Followed>,
-    /// The steps that have said something and are not over, oldest first, with what waits.
+    tasks: BTreeMap<TaskId, TrackedTask>,
+    /// The steps that have printed a line and still run, oldest first, with the lines that wait.
     open: VecDeque<(TaskId, Vec<String>)>,
-    /// Whether the copy under way was told of.
+    /// Whether the running copy has printed its first line.
     copying: bool,
 }
 
-struct Followed {
-    what: What,
+struct TrackedTask {
+    class: TaskClass,
     name: String,
     lines: Lines,
-    said: bool,
+    /// Whether the heading of the step was printed.
+    headed: bool,
 }
 
-/// What a task is to buildah.
-enum What {
+/// What buildah would call a task.
+enum TaskClass {
     Step,
     Pull,
     Blob,
     Config,
     Manifest,
     List,
-    /// Nothing that it would say a word about.
+    /// A task that buildah does not report.
     Other,
 }
 
-impl What {
-    /// By the name of a task.
-    fn of(name: &str) -> What {
+impl TaskClass {
+    /// Tells the class by the name of a task.
+    fn of(name: &str) -> TaskClass {
         if let Some((_, instruction)) =
             name.strip_prefix('[').and_then(|name| name.split_once("] "))
         {
             let part = matches!(instruction, "layer" | "linked");
-            return if part { What::Other } else { What::Step };
+            return if part { TaskClass::Other } else { TaskClass::Step };
         }
         let object =
             |word: &str| name.strip_prefix(word).is_some_and(|rest| rest.starts_with(" sha"));
         match () {
-            () if name.starts_with("pulling docker://") => What::Pull,
-            () if object("layer") || object("blob") => What::Blob,
-            () if object("config") => What::Config,
-            () if object("manifest") => What::Manifest,
-            () if object("index") => What::List,
-            () => What::Other,
+            () if name.starts_with("pulling docker://") => TaskClass::Pull,
+            () if object("layer") || object("blob") => TaskClass::Blob,
+            () if object("config") => TaskClass::Config,
+            () if object("manifest") => TaskClass::Manifest,
+            () if object("index") => TaskClass::List,
+            () => TaskClass::Other,
         }
     }
 }
 
 impl Steps {
-    /// An observer that writes to `out`, which may be full or gone: nothing depends on it.
+    /// An observer that writes to `out`. Errors of `out` are ignored: no work depends on it.
     pub fn new(out: impl Write + Send + 'static) -> Self {
         Steps(Mutex::new(StepLog {
             out: Box::new(out),
@@ -74,7 +75,7 @@ impl Steps {
     }
 }
 
-/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; a stage without a name is not told.
+/// `[builder 2/3] RUN make` as `[builder] STEP 2/3: RUN make`; the number of a stage without a name is left out.
 fn heading(name: &str) -> String {
     let inside = name.strip_prefix('[').and_then(|name| name.split_once("] "));
     let Some((place, instruction)) = inside else { return name.to_owned() };
@@ -94,11 +95,11 @@ impl StepLog {
         let _ = self.out.write_all(format!("{line}\n").as_bytes());
     }
 
-    /// A line of a step, under its heading. It waits while an earlier step is not over.
+    /// Prints a line of a step, under its heading. It waits while an earlier step runs.
     fn say(&mut self, id: TaskId, line: String) {
         let Some(task) = self.tasks.get_mut(&id) else { return };
         let mut lines = Vec::new();
-        if !std::mem::replace(&mut task.said, true) {
+        if !std::mem::replace(&mut task.headed, true) {
             lines.push(heading(&task.name));
             self.open.push_back((id, Vec::new()));
         }
@@ -111,7 +112,7 @@ impl StepLog {
         }
     }
 
-    /// The step is over: what waited for it is shown.
+    /// Ends a step: prints the lines that waited for it.
     fn close(&mut self, id: TaskId) {
         let Some(at) = self.open.iter().position(|(open, _)| *open == id) else { return };
         if at > 0 {
@@ -129,7 +130,7 @@ impl StepLog {
         }
     }
 
-    /// Says once of each copy that it begins.
+    /// Prints the first line of a copy, once.
     fn copy(&mut self) {
         if !std::mem::replace(&mut self.copying, true) {
             self.write("Getting image source signatures");
@@ -137,15 +138,15 @@ impl StepLog {
     }
 
     fn started(&mut self, id: TaskId, name: &str) {
-        let (name, what) = (clean(&on_one_line(name), 400), What::of(name));
-        if matches!(what, What::Pull) {
+        let (name, class) = (clean(&on_one_line(name), 400), TaskClass::of(name));
+        if matches!(class, TaskClass::Pull) {
             let image = name.trim_start_matches("pulling docker://");
             let image = image.split('@').next().unwrap_or(image);
             self.write(&format!("Trying to pull {image}..."));
             self.copying = false;
             self.copy();
         }
-        self.tasks.insert(id, Followed { what, name, lines: Lines::default(), said: false });
+        self.tasks.insert(id, TrackedTask { class, name, lines: Lines::default(), headed: false });
     }
 
     fn output(&mut self, id: TaskId, bytes: &[u8]) {
@@ -161,27 +162,27 @@ impl StepLog {
         let digest = task.name.split_whitespace().nth(1).unwrap_or_default().to_owned();
         let ended = matches!(outcome, Outcome::Done | Outcome::Reused);
         let begins = task.name.contains("] FROM ");
-        match task.what {
-            What::Step if ended || task.said || rest.is_some() => {
+        match task.class {
+            TaskClass::Step if ended || task.headed || rest.is_some() => {
                 let cached = outcome == Outcome::Reused && !begins;
                 let last = if cached { "--> Using cache".to_owned() } else { String::new() };
                 self.say(id, rest.map_or(last, |rest| whole(&rest)));
             }
-            What::Blob if ended => {
+            TaskClass::Blob if ended => {
                 self.copy();
                 let skipped =
                     if outcome == Outcome::Reused { " skipped: already exists" } else { "" };
                 self.write(&format!("Copying blob {digest}{skipped}"));
             }
-            What::Config if ended => {
+            TaskClass::Config if ended => {
                 self.copy();
                 self.write(&format!("Copying config {digest}"));
             }
-            What::Manifest if ended => {
+            TaskClass::Manifest if ended => {
                 self.write("Writing manifest to image destination");
                 self.copying = false;
             }
-            What::List if ended => self.write("Writing manifest list to image destination"),
+            TaskClass::List if ended => self.write("Writing manifest list to image destination"),
             _ => {}
         }
         self.tasks.remove(&id);
@@ -211,9 +212,9 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Kept(Arc<Mutex<Vec<u8>>>);
+    struct SharedBuffer(Arc<Mutex<Vec<u8>>>);
 
-    impl Write for Kept {
+    impl Write for SharedBuffer {
         fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
             self.0.lock().unwrap().extend_from_slice(bytes);
             Ok(bytes.len())
@@ -225,7 +226,7 @@ mod tests {
     }
 
     fn told(work: impl FnOnce(&Task)) -> String {
-        let kept = Kept::default();
+        let kept = SharedBuffer::default();
         let task = Task::root("build", Arc::new(Steps::new(kept.clone())));
         work(&task);
         task.done();

@@ -17,11 +17,11 @@ pub struct Trace {
 
 struct Tasks {
     file: File,
-    running: HashMap<TaskId, Running>,
+    running: HashMap<TaskId, RunningTask>,
     ended: Vec<Value>,
 }
 
-struct Running {
+struct RunningTask {
     name: String,
     /// Microseconds since the start.
     began: u64,
@@ -57,7 +57,7 @@ impl Tasks {
             Event::Started { id, name, .. } => {
                 let taken = |lane: &usize| self.running.values().any(|task| task.lane == *lane);
                 let lane = (0..).find(|lane| !taken(lane)).unwrap_or_default();
-                self.running.insert(*id, Running { name: name.clone(), began: now, lane });
+                self.running.insert(*id, RunningTask { name: name.clone(), began: now, lane });
             }
             Event::Began { id } => {
                 if let Some(task) = self.running.get_mut(id) {
@@ -65,7 +65,9 @@ impl Tasks {
                 }
             }
             Event::Finished { id, outcome } => {
-                let Some(Running { name, began, lane }) = self.running.remove(id) else { return };
+                let Some(RunningTask { name, began, lane }) = self.running.remove(id) else {
+                    return;
+                };
                 self.ended.push(json!({
                     "name": name, "cat": "task", "ph": "X", "pid": 1, "tid": lane,
                     "ts": began, "dur": now.saturating_sub(began),

@@ -31,9 +31,9 @@ pub struct Exchange {
     pub headers: BTreeMap<String, String>,
 }
 
-/// What a request is known by.
+/// The key under which a recording finds a request.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Asked {
+pub(crate) struct RequestKey {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) sent: Option<Digest>,
@@ -41,8 +41,8 @@ pub(crate) struct Asked {
 }
 
 impl Exchange {
-    pub(crate) fn asked(&self) -> Asked {
-        Asked {
+    pub(crate) fn asked(&self) -> RequestKey {
+        RequestKey {
             method: self.method.clone(),
             url: self.url.clone(),
             sent: self.sent,
@@ -51,7 +51,7 @@ impl Exchange {
     }
 }
 
-impl std::fmt::Display for Asked {
+impl std::fmt::Display for RequestKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} {}", self.method, self.url)?;
         if let Some(range) = &self.range {

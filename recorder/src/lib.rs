@@ -28,4 +28,4 @@ pub use contents::ContentDirectory;
 pub use error::{Error, Result};
 pub use exchange::{Exchange, redacted};
 pub use recorder::{Recorder, RecorderOptions};
-pub use session::{Session, Troubles};
+pub use session::{Session, UnansweredRequests};

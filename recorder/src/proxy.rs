@@ -18,13 +18,13 @@ use tokio_rustls::TlsAcceptor;
 use url::Url;
 
 use crate::body::{self, Body};
-use crate::session::{Shared, plain};
+use crate::session::{SessionInner, plain};
 
 /// The most that a command may send with one request.
 const MOST_SENT: usize = 64 << 20;
 
 /// Takes connections until it is dropped.
-pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+pub(crate) async fn accept(listener: TcpListener, shared: Arc<SessionInner>) {
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
@@ -44,7 +44,7 @@ pub(crate) async fn accept(listener: TcpListener, shared: Arc<Shared>) {
 fn serve<I>(
     io: I,
     base: Option<String>,
-    shared: Arc<Shared>,
+    shared: Arc<SessionInner>,
 ) -> Pin<Box<dyn Future<Output = ()> + Send>>
 where
     I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
@@ -64,7 +64,7 @@ where
 async fn answer(
     mut request: Request<Incoming>,
     base: Option<&str>,
-    shared: &Arc<Shared>,
+    shared: &Arc<SessionInner>,
 ) -> Response<Body> {
     if request.method() == Method::CONNECT {
         let upgrade = hyper::upgrade::on(&mut request);
@@ -102,7 +102,7 @@ fn target(uri: &Uri, base: Option<&str>) -> Option<Url> {
 }
 
 /// Is the server at the end of a tunnel.
-async fn tunnel(upgrade: OnUpgrade, authority: String, shared: Arc<Shared>) {
+async fn tunnel(upgrade: OnUpgrade, authority: String, shared: Arc<SessionInner>) {
     let upgraded = match upgrade.await {
         Ok(upgraded) => upgraded,
         Err(error) => return tracing::debug!(%error, authority, "a tunnel is not opened"),

@@ -8,8 +8,8 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use image::{Algorithm, Digest, Digester};
 
 use crate::authority::Authority;
-use crate::exchange::Asked;
-use crate::upstream::{Upstream, Way};
+use crate::exchange::RequestKey;
+use crate::upstream::{EgressPolicy, Upstream};
 use crate::{ContentDirectory, Exchange, Result};
 
 /// What a recorder works with.
@@ -40,7 +40,7 @@ pub struct Recorder {
 
 pub(crate) enum Mode {
     Record { upstream: Upstream, kept: Mutex<Vec<(u64, Exchange)>>, next: AtomicU64 },
-    Replay { known: HashMap<(String, Asked), Vec<Exchange>>, all: Vec<Exchange> },
+    Replay { known: HashMap<(String, RequestKey), Vec<Exchange>>, all: Vec<Exchange> },
 }
 
 impl std::fmt::Debug for Recorder {
@@ -60,7 +60,7 @@ impl Recorder {
     /// # Errors
     /// [`crate::Error::Setup`].
     pub fn record(options: RecorderOptions) -> Result<Arc<Recorder>> {
-        let way = Way {
+        let way = EgressPolicy {
             hosts: options.hosts.clone(),
             machine: options.machine,
             reaches: options.reaches,
@@ -138,7 +138,7 @@ impl Recorder {
     pub fn answer_to(&self, step: &str, method: &str, url: &str) -> Option<&Exchange> {
         let Mode::Replay { known, .. } = &self.mode else { return None };
         let url = self.shown(url);
-        let asked = Asked { method: method.to_owned(), url, sent: None, range: None };
+        let asked = RequestKey { method: method.to_owned(), url, sent: None, range: None };
         known.get(&(step.to_owned(), asked))?.last()
     }
 
@@ -149,7 +149,7 @@ impl Recorder {
             let Mode::Replay { all, .. } = &self.mode else { return Vec::new() };
             return all.clone();
         };
-        let mut groups: BTreeMap<(String, Asked), Vec<(u64, Exchange)>> = BTreeMap::new();
+        let mut groups: BTreeMap<(String, RequestKey), Vec<(u64, Exchange)>> = BTreeMap::new();
         for (number, exchange) in lock(kept).iter() {
             let group = groups.entry((exchange.step.clone(), exchange.asked())).or_default();
             group.push((*number, exchange.clone()));

@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use url::Url;
 
 use crate::body::{self, Body};
-use crate::exchange::{Asked, redacted};
+use crate::exchange::{RequestKey, redacted};
 use crate::recorder::{Mode, lock};
 use crate::upstream::Upstream;
 use crate::{Error, Exchange, Recorder, Result, headers, proxy};
@@ -31,7 +31,7 @@ const AHEAD: usize = 16;
 /// The proxy of one command; ends with this value.
 #[derive(Debug)]
 pub struct Session {
-    shared: Arc<Shared>,
+    shared: Arc<SessionInner>,
     runtime: Handle,
     accepting: AbortHandle,
 }
@@ -56,7 +56,7 @@ impl Session {
         listener.set_nonblocking(true).map_err(Error::setup)?;
         let _inside = runtime.enter();
         let listener = tokio::net::TcpListener::from_std(listener).map_err(Error::setup)?;
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(SessionInner {
             recorder: Arc::clone(recorder),
             step: step.to_owned(),
             given: Mutex::default(),
@@ -71,7 +71,7 @@ impl Session {
     }
 
     /// Waits until everything that was asked is recorded. Blocks.
-    pub fn finish(&self) -> Troubles {
+    pub fn finish(&self) -> UnansweredRequests {
         let mut running = self.shared.running.subscribe();
         // The senders live as long as this value.
         self.runtime.block_on(async {
@@ -81,16 +81,16 @@ impl Session {
                 let _ = running.wait_for(|count| *count == 0).await;
             }
         });
-        Troubles {
+        UnansweredRequests {
             missing: lock(&self.shared.missing).values().cloned().collect(),
             refused: lock(&self.shared.refused).iter().cloned().collect(),
         }
     }
 }
 
-/// What a command asked for and did not get from the proxy; a sentence each.
+/// The requests of a command that the proxy did not answer; a sentence each.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Troubles {
+pub struct UnansweredRequests {
     /// Requests that a recording has no whole answer to.
     pub missing: Vec<String>,
     /// Requests that the proxy never answers.
@@ -99,13 +99,13 @@ pub struct Troubles {
 
 /// What the connections of a command share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct SessionInner {
     recorder: Arc<Recorder>,
     step: String,
     /// How many answers to a request were given.
-    given: Mutex<HashMap<Asked, usize>>,
+    given: Mutex<HashMap<RequestKey, usize>>,
     /// Why the recording has no answer to a request.
-    missing: Mutex<BTreeMap<Asked, String>>,
+    missing: Mutex<BTreeMap<RequestKey, String>>,
     /// Why a request is never answered.
     refused: Mutex<BTreeSet<String>>,
     /// How many answers are being recorded.
@@ -115,22 +115,22 @@ pub(crate) struct Shared {
 }
 
 /// Counts an answer that is being recorded.
-struct Running(Arc<Shared>);
+struct RecordingGuard(Arc<SessionInner>);
 
-impl Running {
-    fn new(shared: &Arc<Shared>) -> Running {
+impl RecordingGuard {
+    fn new(shared: &Arc<SessionInner>) -> RecordingGuard {
         shared.running.send_modify(|count| *count += 1);
-        Running(Arc::clone(shared))
+        RecordingGuard(Arc::clone(shared))
     }
 }
 
-impl Drop for Running {
+impl Drop for RecordingGuard {
     fn drop(&mut self) {
         self.0.running.send_modify(|count| *count -= 1);
     }
 }
 
-impl Shared {
+impl SessionInner {
     /// How to be the server of this name.
     pub(crate) fn server(&self, host: &str) -> Result<Arc<rustls::ServerConfig>> {
         self.recorder.authority.server(host)
@@ -143,9 +143,9 @@ impl Shared {
         plain(StatusCode::BAD_GATEWAY, format!("{text}\n"))
     }
 
-    fn missing(&self, asked: Asked, why: &str) -> Response<Body> {
-        let text = format!("{asked} {why}");
-        lock(&self.missing).insert(asked, text.clone());
+    fn missing(&self, key: RequestKey, why: &str) -> Response<Body> {
+        let text = format!("{key} {why}");
+        lock(&self.missing).insert(key, text.clone());
         plain(StatusCode::BAD_GATEWAY, format!("{text}\n"))
     }
 
@@ -157,7 +157,7 @@ impl Shared {
         sent: Bytes,
     ) -> Response<Body> {
         let range = parts.headers.get(RANGE).and_then(|range| range.to_str().ok());
-        let asked = Asked {
+        let asked = RequestKey {
             method: parts.method.to_string(),
             url: redacted(url.as_str(), &self.recorder.secrets),
             sent: (!sent.is_empty()).then(|| Digest::of(&sent)),
@@ -175,11 +175,11 @@ impl Shared {
         }
     }
 
-    async fn replay(&self, asked: Asked, known: Option<&[Exchange]>) -> Response<Body> {
-        let Some([.., last]) = known else { return self.missing(asked, "is not recorded") };
+    async fn replay(&self, key: RequestKey, known: Option<&[Exchange]>) -> Response<Body> {
+        let Some([.., last]) = known else { return self.missing(key, "is not recorded") };
         let nth = {
             let mut given = lock(&self.given);
-            let count = given.entry(asked.clone()).or_default();
+            let count = given.entry(key.clone()).or_default();
             *count += 1;
             *count - 1
         };
@@ -187,7 +187,7 @@ impl Shared {
         let mut answer = Response::new(body::full(""));
         *answer.status_mut() = StatusCode::from_u16(exchange.status).unwrap_or_default();
         headers::put(&exchange.headers, answer.headers_mut());
-        if asked.method == Method::HEAD.as_str() {
+        if key.method == Method::HEAD.as_str() {
             return answer;
         }
         let contents = self.recorder.contents.clone();
@@ -198,7 +198,7 @@ impl Shared {
             Err(error) => {
                 let cause = std::error::Error::source(&error).map(ToString::to_string);
                 let why = format!("has no content: {error}: {}", cause.unwrap_or_default());
-                return self.missing(asked, &why);
+                return self.missing(key, &why);
             }
         };
         if let Ok(length) = file.metadata().map(|metadata| metadata.len()) {
@@ -212,17 +212,17 @@ impl Shared {
     async fn record(
         self: &Arc<Self>,
         upstream: &Upstream,
-        asked: Asked,
+        key: RequestKey,
         (method, url, headers, sent): (Method, Url, HeaderMap, Bytes),
     ) -> Response<Body> {
-        let running = Running::new(self);
+        let running = RecordingGuard::new(self);
         let number = self.recorder.number();
         let head = method == Method::HEAD;
         let response = match upstream.send(method, &url, headers, sent).await {
             Ok(response) => response,
-            Err(why) => return self.unanswered(number, asked, &why),
+            Err(why) => return self.unanswered(number, key, &why),
         };
-        tracing::debug!(url = asked.url, status = response.status().as_u16(), "recorded request");
+        tracing::debug!(url = key.url, status = response.status().as_u16(), "recorded request");
         let kept = headers::kept(response.headers(), head, &self.recorder.secrets);
         let mut answer = Response::new(body::full(""));
         *answer.status_mut() = response.status();
@@ -238,12 +238,12 @@ impl Shared {
             answer.headers_mut().insert(hyper::header::CONTENT_LENGTH, length.clone());
         }
         let status = response.status().as_u16();
-        let exchange = move |asked: Asked, digest| Exchange {
+        let exchange = move |key: RequestKey, digest| Exchange {
             step: String::new(),
-            method: asked.method,
-            url: asked.url,
-            sent: asked.sent,
-            range: asked.range,
+            method: key.method,
+            url: key.url,
+            sent: key.sent,
+            range: key.range,
             status,
             digest,
             headers: kept,
@@ -255,12 +255,12 @@ impl Shared {
         tokio::spawn(async move {
             match pump(&shared, response, &sender).await {
                 Ok(digest) => {
-                    lock(&shared.missing).remove(&asked);
+                    lock(&shared.missing).remove(&key);
                     let step = shared.step.clone();
-                    shared.recorder.keep(number, Exchange { step, ..exchange(asked, digest) });
+                    shared.recorder.keep(number, Exchange { step, ..exchange(key, digest) });
                 }
                 Err(why) => {
-                    shared.missing(asked, &format!("broke off: {why}"));
+                    shared.missing(key, &format!("broke off: {why}"));
                     let _ = sender.send(Err(io::Error::other(why))).await;
                 }
             }
@@ -270,16 +270,16 @@ impl Shared {
     }
 
     /// That a server does not answer is recorded, too.
-    fn unanswered(&self, number: u64, asked: Asked, why: &str) -> Response<Body> {
-        tracing::debug!(url = asked.url, why, "a request has no answer");
-        let text = format!("{asked} has no answer\n");
+    fn unanswered(&self, number: u64, key: RequestKey, why: &str) -> Response<Body> {
+        tracing::debug!(url = key.url, why, "a request has no answer");
+        let text = format!("{key} has no answer\n");
         let kept = self.recorder.contents.keep(text.as_bytes());
         let digest = match kept {
             Ok(digest) => digest,
-            Err(error) => return self.missing(asked, &error.to_string()),
+            Err(error) => return self.missing(key, &error.to_string()),
         };
         let step = self.step.clone();
-        let (method, url, sent, range) = (asked.method, asked.url, asked.sent, asked.range);
+        let (method, url, sent, range) = (key.method, key.url, key.sent, key.range);
         let (status, headers) = (StatusCode::BAD_GATEWAY.as_u16(), BTreeMap::new());
         let exchange = Exchange { step, method, url, sent, range, status, digest, headers };
         self.recorder.keep(number, exchange);
@@ -289,7 +289,7 @@ impl Shared {
 
 /// Keeps an answer while the command receives it.
 async fn pump(
-    shared: &Shared,
+    shared: &SessionInner,
     mut response: reqwest::Response,
     sender: &mpsc::Sender<io::Result<Bytes>>,
 ) -> Result<Digest, String> {

@@ -17,9 +17,9 @@ use crate::{Error, Result};
 /// How long a server may take to answer, and to send the next piece.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Where requests may go.
+/// Where the requests of a command may go.
 #[derive(Debug, Clone)]
-pub(crate) struct Way {
+pub(crate) struct EgressPolicy {
     /// Names that mean these addresses.
     pub(crate) hosts: Vec<(String, IpAddr)>,
     /// The address that stands for the loopback of this machine, if that may be reached.
@@ -28,7 +28,7 @@ pub(crate) struct Way {
     pub(crate) reaches: fn(IpAddr) -> bool,
 }
 
-impl Way {
+impl EgressPolicy {
     fn target(&self, address: IpAddr) -> Option<IpAddr> {
         if self.machine == Some(address) {
             return Some(Ipv4Addr::LOCALHOST.into());
@@ -52,7 +52,7 @@ impl Way {
     }
 }
 
-struct Resolver(Arc<Way>);
+struct Resolver(Arc<EgressPolicy>);
 
 impl Resolve for Resolver {
     fn resolve(&self, name: Name) -> Resolving {
@@ -68,15 +68,18 @@ impl Resolve for Resolver {
 #[derive(Debug)]
 pub(crate) struct Upstream {
     client: reqwest::Client,
-    way: Arc<Way>,
+    policy: Arc<EgressPolicy>,
 }
 
 impl Upstream {
     /// `proxies` are the variables that name the proxies to use.
-    pub(crate) fn new(way: Way, proxies: &BTreeMap<String, String>) -> Result<Upstream> {
+    pub(crate) fn new(
+        policy: EgressPolicy,
+        proxies: &BTreeMap<String, String>,
+    ) -> Result<Upstream> {
         // The first one installed in the process stays; either way there is one then.
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let way = Arc::new(way);
+        let way = Arc::new(policy);
         let mut client = reqwest::Client::builder()
             .no_proxy()
             .redirect(redirect::Policy::none())
@@ -102,7 +105,7 @@ impl Upstream {
             let proxy = make(url).map_err(|error| Error::setup(format!("{name}: {error}")))?;
             client = client.proxy(proxy.no_proxy(except.clone()));
         }
-        Ok(Upstream { client: client.build().map_err(Error::setup)?, way })
+        Ok(Upstream { client: client.build().map_err(Error::setup)?, policy: way })
     }
 
     /// Sends a request.
@@ -123,7 +126,7 @@ impl Upstream {
             _ => None,
         };
         if let Some(address) = literal {
-            let target = self.way.target(address);
+            let target = self.policy.target(address);
             let target = target.ok_or("commands must not reach its address")?;
             let _ = url.set_ip_host(target);
         }

@@ -38,7 +38,7 @@ impl Endpoint {
 
 /// Where a request goes.
 #[derive(Clone)]
-pub(crate) enum Where {
+pub(crate) enum RequestTarget {
     /// A path of the endpoint, `/v2/…`, with its query.
     Path(String),
     /// A URL the registry gave.
@@ -53,9 +53,9 @@ pub(crate) enum Payload {
     Feed(Arc<Feed>),
 }
 
-/// What is done with the answer's body.
+/// How the body of the answer is read.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Read {
+pub(crate) enum BodyMode {
     /// Left to the caller.
     Stream,
     /// Read completely, at most this many bytes.
@@ -77,11 +77,11 @@ pub(crate) enum Auth {
 #[derive(Clone)]
 pub(crate) struct Call {
     pub(crate) method: Method,
-    pub(crate) to: Where,
+    pub(crate) to: RequestTarget,
     pub(crate) headers: HeaderMap,
     pub(crate) payload: Payload,
     pub(crate) auth: Auth,
-    pub(crate) read: Read,
+    pub(crate) mode: BodyMode,
     pub(crate) lane: Lane,
     pub(crate) action: String,
     /// Whether the payload is a secret, and so stays with the URL's own host.
@@ -97,14 +97,14 @@ pub(crate) struct Call {
 }
 
 impl Call {
-    pub(crate) fn new(method: Method, to: Where, scope: Scope, action: String) -> Call {
+    pub(crate) fn new(method: Method, to: RequestTarget, scope: Scope, action: String) -> Call {
         Call {
             method,
             to,
             headers: HeaderMap::new(),
             payload: Payload::None,
             auth: Auth::Scope(scope),
-            read: Read::Discard,
+            mode: BodyMode::Discard,
             lane: Lane::Small,
             action,
             secret: false,
@@ -125,8 +125,8 @@ impl Call {
         self
     }
 
-    pub(crate) fn read(mut self, read: Read) -> Call {
-        self.read = read;
+    pub(crate) fn read(mut self, mode: BodyMode) -> Call {
+        self.mode = mode;
         self
     }
 

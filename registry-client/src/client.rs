@@ -6,14 +6,14 @@ use reqwest::Method;
 use task::{Fault as _, Kind};
 
 use crate::auth::{Access, Scope};
-use crate::call::{Call, Where};
-use crate::download::{self, Download, Downloaded};
-use crate::inner::Inner;
+use crate::call::{Call, RequestTarget};
+use crate::download::{self, Download, DownloadResponse};
+use crate::inner::ClientInner;
 use crate::{Credential, Error, Options, Repo, Result, pages};
 
 /// One per process: connections, tokens, limits, retries. Cheap to clone.
 #[derive(Clone)]
-pub struct Client(pub(crate) Arc<Inner>);
+pub struct Client(pub(crate) Arc<ClientInner>);
 
 impl Client {
     /// A client; nothing is connected yet.
@@ -21,7 +21,7 @@ impl Client {
     /// # Errors
     /// When the options contradict themselves.
     pub fn new(options: Options) -> Result<Client> {
-        Ok(Client(Arc::new(Inner::new(options))))
+        Ok(Client(Arc::new(ClientInner::new(options))))
     }
 
     /// A repository to work with.
@@ -48,7 +48,7 @@ impl Client {
     pub async fn ping(&self, registry: &str) -> Result<()> {
         let endpoint = self.0.registry_endpoint(registry)?;
         let action = format!("checking whether {registry} is a registry");
-        let to = Where::Path("/v2/".into());
+        let to = RequestTarget::Path("/v2/".into());
         self.0
             .send(&endpoint, &Call::new(Method::GET, to, Scope::new(Access::Any, ""), action))
             .await?;
@@ -70,7 +70,7 @@ impl Client {
     ///
     /// # Errors
     /// Of the server.
-    pub async fn download(&self, request: &Download) -> Result<Downloaded> {
+    pub async fn download(&self, request: &Download) -> Result<DownloadResponse> {
         download::url(&self.0, request).await
     }
 

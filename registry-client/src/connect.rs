@@ -33,11 +33,16 @@ pub(crate) struct Connections {
 impl Connections {
     /// The client for a URL. The policy is that of the URL's host, whatever named it: a redirect
     /// from an unverified host to a verified one is verified.
-    pub(crate) fn client(&self, options: &Options, url: &Url, own: Own) -> Result<reqwest::Client> {
+    pub(crate) fn client(
+        &self,
+        options: &Options,
+        url: &Url,
+        own: HostTls,
+    ) -> Result<reqwest::Client> {
         let policy = match url.scheme() {
             "http" => Policy::Plain,
             _ => {
-                let Own { tls, rule } = own;
+                let HostTls { tls, rule } = own;
                 let special =
                     |rule: &HostRule| rule.identity.is_some() || !rule.authorities.is_empty();
                 let rule = rule.filter(|index| options.hosts.get(*index).is_some_and(special));
@@ -57,13 +62,18 @@ impl Connections {
     /// Whether a URL's host closes the connection because it wants a certificate of ours. With TLS
     /// 1.3 it says so after the handshake, when a request is under way that only sees the end of
     /// the connection; so this makes one without a request.
-    pub(crate) async fn lacks_certificate(&self, options: &Options, url: &Url, own: Own) -> bool {
+    pub(crate) async fn lacks_certificate(
+        &self,
+        options: &Options,
+        url: &Url,
+        tls: HostTls,
+    ) -> bool {
         if url.scheme() != "https" || !self.asked.load(Ordering::Relaxed) {
             return false;
         }
         let none = HostRule::default();
-        let rule = own.rule.and_then(|index| options.hosts.get(index)).unwrap_or(&none);
-        let Ok(secure) = Secure::new(&HostRule { tls: Some(own.tls), ..rule.clone() }) else {
+        let rule = tls.rule.and_then(|index| options.hosts.get(index)).unwrap_or(&none);
+        let Ok(secure) = Secure::new(&HostRule { tls: Some(tls.tls), ..rule.clone() }) else {
             return false;
         };
         let (Some(host), Some(port)) = (url.host_str(), url.port_or_known_default()) else {
@@ -84,7 +94,7 @@ impl Connections {
 
 /// The TLS policy of a URL's host.
 #[derive(Clone, Copy)]
-pub(crate) struct Own {
+pub(crate) struct HostTls {
     pub(crate) tls: Tls,
     pub(crate) rule: Option<usize>,
 }
@@ -106,11 +116,11 @@ pub(crate) fn same_origin(a: &Url, b: &Url) -> bool {
 }
 
 /// What the rules say of a host that a registry pointed at.
-pub(crate) fn policy_of(options: &Options, url: &Url) -> Own {
+pub(crate) fn policy_of(options: &Options, url: &Url) -> HostTls {
     let authority = authority_of(url);
     let rule = hosts::rule_for(&options.hosts, &authority);
-    let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or(hosts::default_tls(&authority));
-    Own { tls, rule: rule.map(|(index, _)| index) }
+    let tls = hosts::tls_of(rule.map(|(_, rule)| rule), &authority);
+    HostTls { tls, rule: rule.map(|(index, _)| index) }
 }
 
 fn build(options: &Options, policy: Policy, asked: &Arc<AtomicBool>) -> Result<reqwest::Client> {

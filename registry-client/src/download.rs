@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::call::{Answer, Auth, Call, Endpoint, Read, Where};
-use crate::connect::{Own, authority_of, policy_of};
-use crate::inner::Inner;
+use crate::call::{Answer, Auth, BodyMode, Call, Endpoint, RequestTarget};
+use crate::connect::{HostTls, authority_of, policy_of};
+use crate::inner::ClientInner;
 use crate::limit::Lane;
 use crate::retry::{Attempts, RequestFailure};
 use crate::routes::RepositoryAddress;
@@ -36,12 +36,12 @@ pub struct Download {
     pub url: String,
     /// The `Authorization` header; only ever sent to the URL's own host.
     pub authorization: Option<String>,
-    /// The ETag of what is there already: [`Downloaded::body`] is `None` if nothing changed.
+    /// The ETag of what is there already: [`DownloadResponse::body`] is `None` if nothing changed.
     pub etag: Option<String>,
 }
 
-/// What came of a [`Download`].
-pub struct Downloaded {
+/// The answer to a [`Download`].
+pub struct DownloadResponse {
     /// The bytes; `None` when the server says that the `etag` asked about is still current.
     pub body: Option<Body>,
     /// The length in bytes, where the server says.
@@ -56,7 +56,7 @@ pub struct Downloaded {
 
 /// A transfer under way.
 struct Transfer {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
     endpoint: Endpoint,
     call: Call,
     /// The part wanted; `end` is what the transfer ends at, if known.
@@ -80,7 +80,7 @@ struct Transfer {
 
 /// Opens a blob.
 pub(crate) async fn blob(
-    inner: &Arc<Inner>,
+    inner: &Arc<ClientInner>,
     endpoint: &Endpoint,
     digest: Digest,
     size: Option<u64>,
@@ -94,7 +94,7 @@ pub(crate) async fn blob(
 /// Opens a part of a blob; `None` where the registry answers with the blob from its start, so that
 /// all bytes before the part would have to be received, too.
 pub(crate) async fn part(
-    inner: &Arc<Inner>,
+    inner: &Arc<ClientInner>,
     endpoint: &Endpoint,
     digest: Digest,
     size: u64,
@@ -113,7 +113,7 @@ fn nothing() -> Body {
 
 /// A transfer that has its first answer; `None` where there is nothing to transfer.
 async fn begun(
-    inner: &Arc<Inner>,
+    inner: &Arc<ClientInner>,
     endpoint: &Endpoint,
     digest: Digest,
     size: Option<u64>,
@@ -122,11 +122,11 @@ async fn begun(
     let path = endpoint.path();
     let call = Call::new(
         Method::GET,
-        Where::Path(format!("/v2/{path}/blobs/{digest}")),
+        RequestTarget::Path(format!("/v2/{path}/blobs/{digest}")),
         Scope::new(Access::Pull, path),
         format!("reading blob {digest} of {path}"),
     );
-    let call = call.read(Read::Stream).lane(Lane::Download);
+    let call = call.read(BodyMode::Stream).lane(Lane::Download);
     let end = size.map_or(range.end, |size| range.end.min(size));
     let end = (end != u64::MAX).then_some(end);
     if end.is_some_and(|end| end <= range.start) && (size != Some(0) || range.start > 0) {
@@ -139,7 +139,7 @@ async fn begun(
 }
 
 /// Opens any URL.
-pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downloaded> {
+pub(crate) async fn url(inner: &Arc<ClientInner>, request: &Download) -> Result<DownloadResponse> {
     let action = format!("downloading {}", wire::printable(&request.url));
     let bad =
         |reason: &str| Error::Configuration { action: action.clone(), reason: reason.to_owned() };
@@ -151,16 +151,16 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
         |text: &String| HeaderValue::from_str(text).map_err(|_| bad("a header is malformed"));
     let mut call = Call::new(
         Method::GET,
-        Where::Url(url.clone()),
+        RequestTarget::Url(url.clone()),
         Scope::new(Access::Any, ""),
         action.clone(),
     );
     call.auth = Auth::Fixed(request.authorization.as_ref().map(header).transpose()?);
-    call = call.read(Read::Stream).lane(Lane::Download);
+    call = call.read(BodyMode::Stream).lane(Lane::Download);
     if let Some(etag) = &request.etag {
         call = call.header(header::IF_NONE_MATCH, header(etag)?);
     }
-    let Own { tls, rule } = policy_of(&inner.options, &url);
+    let HostTls { tls, rule } = policy_of(&inner.options, &url);
     let authority = authority_of(&url);
     // Only messages use the name.
     let repository = Repository::new(&authority, "download")
@@ -171,7 +171,7 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
     let answer = transfer.open().await?;
     let size = transfer.end;
     transfer.call.headers.remove(header::IF_NONE_MATCH);
-    Ok(Downloaded {
+    Ok(DownloadResponse {
         size,
         etag: wire::text(&answer.headers, header::ETAG),
         last_modified: wire::date(&answer.headers, header::LAST_MODIFIED),
@@ -182,7 +182,7 @@ pub(crate) async fn url(inner: &Arc<Inner>, request: &Download) -> Result<Downlo
 
 impl Transfer {
     fn new(
-        inner: Arc<Inner>,
+        inner: Arc<ClientInner>,
         endpoint: Endpoint,
         call: Call,
         start: u64,

@@ -6,10 +6,10 @@ use reqwest::Method;
 use reqwest::header::{self, HeaderValue};
 use url::Url;
 
-use crate::call::{Auth, Call, Endpoint, Head, Payload, Where};
-use crate::connect::{Own, authority_of, policy_of, same_origin};
+use crate::call::{Auth, Call, Endpoint, Head, Payload, RequestTarget};
+use crate::connect::{HostTls, authority_of, policy_of, same_origin};
 use crate::hosts::Tls;
-use crate::inner::Inner;
+use crate::inner::ClientInner;
 use crate::request::drain;
 use crate::retry::RequestFailure;
 use crate::{Error, Result, Timeouts, wire};
@@ -17,7 +17,7 @@ use crate::{Error, Result, Timeouts, wire};
 /// Redirects followed before giving up.
 const REDIRECTS: usize = 10;
 
-impl Inner {
+impl ClientInner {
     /// Sends by the scheme the host speaks, finding out which that is where it may be either.
     pub(crate) async fn schemed(
         &self,
@@ -27,7 +27,7 @@ impl Inner {
     ) -> Result<Head, RequestFailure> {
         let scheme = endpoint.host.scheme();
         let first = self.follow(endpoint, call, scheme.first, header).await;
-        let (Some(other), Where::Path(_)) = (scheme.other, &call.to) else { return first };
+        let (Some(other), RequestTarget::Path(_)) = (scheme.other, &call.to) else { return first };
         let doubtful = match &first {
             Ok(head) => scheme.first == "http" && head.response.status() == 400,
             Err(RequestFailure { error: Error::Connection { source, .. }, .. }) => {
@@ -70,15 +70,17 @@ impl Inner {
         header: Option<&HeaderValue>,
     ) -> Result<Head, RequestFailure> {
         let origin = match (&call.to, &call.auth) {
-            (Where::Url(url), Auth::Fixed(_)) => url.clone(),
+            (RequestTarget::Url(url), Auth::Fixed(_)) => url.clone(),
             _ => base(endpoint, scheme, &call.action)?,
         };
         let mut url = match &call.to {
-            Where::Path(path) => origin.join(path).map_err(|error| Error::Configuration {
-                action: call.action.clone(),
-                reason: format!("{path:?} makes no URL: {error}"),
-            })?,
-            Where::Url(url) => url.clone(),
+            RequestTarget::Path(path) => {
+                origin.join(path).map_err(|error| Error::Configuration {
+                    action: call.action.clone(),
+                    reason: format!("{path:?} makes no URL: {error}"),
+                })?
+            }
+            RequestTarget::Url(url) => url.clone(),
         };
         let unsafely = |reason: String| {
             RequestFailure::from(Error::Unsafe {
@@ -90,7 +92,7 @@ impl Inner {
         for _ in 0..=REDIRECTS {
             let own = same_origin(&origin, &url);
             let policy = match authority_of(&url) == endpoint.host.authority {
-                true => Own { tls: endpoint.host.tls, rule: endpoint.host.rule },
+                true => HostTls { tls: endpoint.host.tls, rule: endpoint.host.rule },
                 false => policy_of(&self.options, &url),
             };
             let client = self.connections.client(&self.options, &url, policy)?;
@@ -124,9 +126,9 @@ impl Inner {
     }
 
     /// A connection that broke off, told as what it is where the registry wanted a certificate.
-    async fn explained(&self, error: Error, url: &Url, own: Own) -> Error {
+    async fn explained(&self, error: Error, url: &Url, tls: HostTls) -> Error {
         let broke = matches!(&error, Error::Connection { source, .. } if !source.is_connect());
-        if !broke || !self.connections.lacks_certificate(&self.options, url, own).await {
+        if !broke || !self.connections.lacks_certificate(&self.options, url, tls).await {
             return error;
         }
         match error {

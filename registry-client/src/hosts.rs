@@ -14,6 +14,8 @@ pub struct HostRule {
     pub prefix: String,
     /// How TLS is used; `None` is [`Tls::Verify`], and [`Tls::Optional`] for loopback hosts.
     pub tls: Option<Tls>,
+    /// Whether loopback hosts are like all others where `tls` does not say.
+    pub strict_loopback: bool,
     /// Certificate authorities to trust beside the system's: PEM files' content.
     pub authorities: Vec<Vec<u8>>,
     /// What TLS may use.
@@ -153,9 +155,11 @@ pub(crate) fn authority(registry: &str) -> &str {
     crate::quirks::of(registry).api.unwrap_or(registry)
 }
 
-/// What holds for a host no rule speaks of.
-pub(crate) fn default_tls(authority: &str) -> Tls {
-    if is_loopback(authority) { Tls::Optional } else { Tls::Verify }
+/// How TLS is used with a host by its rule, where no route says.
+pub(crate) fn tls_of(rule: Option<&HostRule>, authority: &str) -> Tls {
+    let loopback = is_loopback(authority) && !rule.is_some_and(|rule| rule.strict_loopback);
+    let default = if loopback { Tls::Optional } else { Tls::Verify };
+    rule.and_then(|rule| rule.tls).unwrap_or(default)
 }
 
 /// Whether an authority is this machine by name, without a lookup.

@@ -14,7 +14,7 @@ use crate::{Error, Options, Result, quirks, wire};
 const MOST_WARNINGS: usize = 20;
 
 /// What a client consists of; shared by all its repositories.
-pub(crate) struct Inner {
+pub(crate) struct ClientInner {
     pub(crate) options: Options,
     pub(crate) connections: Connections,
     pub(crate) hosts: Hosts,
@@ -23,9 +23,9 @@ pub(crate) struct Inner {
     told: Mutex<HashSet<String>>,
 }
 
-impl Inner {
-    pub(crate) fn new(options: Options) -> Inner {
-        Inner {
+impl ClientInner {
+    pub(crate) fn new(options: Options) -> ClientInner {
+        ClientInner {
             options,
             connections: Connections::default(),
             hosts: Hosts::default(),

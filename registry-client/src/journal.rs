@@ -26,7 +26,7 @@ pub struct Resume {
 
 /// An upload that has a session.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Noted {
+pub(crate) struct JournalEntry {
     registry: String,
     repository: String,
     digest: Digest,
@@ -40,7 +40,7 @@ pub(crate) struct Noted {
 pub(crate) struct PendingUpload {
     file: File,
     path: PathBuf,
-    noted: Noted,
+    entry: JournalEntry,
 }
 
 impl Resume {
@@ -57,7 +57,7 @@ impl Resume {
         let (file, found) = opened
             .inspect_err(|error| tracing::debug!(%error, "an upload session cannot be stored"))
             .ok()??;
-        let noted = Noted {
+        let noted = JournalEntry {
             registry: registry.to_owned(),
             repository: repository.to_owned(),
             digest: descriptor.digest,
@@ -65,11 +65,13 @@ impl Resume {
             session: String::new(),
             sent: 0,
         };
-        let known = serde_json::from_slice::<Noted>(&found).ok();
+        let known = serde_json::from_slice::<JournalEntry>(&found).ok();
         let session = known
-            .filter(|known| Noted { session: String::new(), sent: 0, ..known.clone() } == noted)
+            .filter(|known| {
+                JournalEntry { session: String::new(), sent: 0, ..known.clone() } == noted
+            })
             .and_then(|known| Some((Url::parse(&known.session).ok()?, known.sent)));
-        Some((PendingUpload { file, path, noted }, session))
+        Some((PendingUpload { file, path, entry: noted }, session))
     }
 
     fn open(&self, path: &Path) -> io::Result<Option<(File, Vec<u8>)>> {
@@ -112,9 +114,9 @@ impl PendingUpload {
         if !own {
             return;
         }
-        self.noted.session = session.to_string();
-        self.noted.sent = sent;
-        let written = serde_json::to_vec(&self.noted).map_err(io::Error::other).and_then(|text| {
+        self.entry.session = session.to_string();
+        self.entry.sent = sent;
+        let written = serde_json::to_vec(&self.entry).map_err(io::Error::other).and_then(|text| {
             // One write: what a kill leaves is the old entry, the new one, or no JSON.
             self.file.write_all_at(&text, 0)?;
             self.file.set_len(text.len() as u64)

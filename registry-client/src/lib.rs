@@ -59,9 +59,9 @@ mod trouble;
 mod upload;
 mod wire;
 
-pub use auth::{Anonymous, AuthFiles, Credential, Keychain, Named};
+pub use auth::{Anonymous, AuthFiles, Credential, CredentialOverride, Keychain};
 pub use client::Client;
-pub use download::{Download, Downloaded};
+pub use download::{Download, DownloadResponse};
 pub use error::{Error, Flaw, Result};
 pub use hosts::{ClientIdentity, HostRule, Tls};
 pub use journal::Resume;
@@ -74,7 +74,7 @@ pub use repo::Repo;
 pub use routes::{Mirror, MirrorPull, Route};
 pub use secure::Secure;
 pub use short_names::{
-    Meaning, Mode as ShortNameMode, ShortNames, remember as remember_short_name,
+    Mode as ShortNameMode, NameResolution, ShortNames, remember as remember_short_name,
 };
 pub use target::Target;
 

@@ -8,8 +8,8 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 
 use crate::auth::{Access, Scope};
-use crate::call::{Answer, Call, Endpoint, Payload, Read, Where};
-use crate::inner::Inner;
+use crate::call::{Answer, BodyMode, Call, Endpoint, Payload, RequestTarget};
+use crate::inner::ClientInner;
 use crate::retry::{Attempts, Retry};
 use crate::{Error, Result, Target, wire};
 
@@ -31,7 +31,7 @@ fn call(
 ) -> Call {
     let path = format!("/v2/{}/manifests/{target}", endpoint.path());
     let action = format!("{action} manifest {}{}", endpoint.path(), target.suffix());
-    Call::new(method, Where::Path(path), Scope::new(access, endpoint.path()), action)
+    Call::new(method, RequestTarget::Path(path), Scope::new(access, endpoint.path()), action)
 }
 
 fn malformed(endpoint: &Endpoint, call: &Call, reason: String) -> Error {
@@ -49,7 +49,7 @@ fn digest_in(answer: &Answer, name: HeaderName) -> Option<Digest> {
 
 /// One HEAD if that says everything; else the document: what GET answers counts.
 pub(crate) async fn resolve(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     target: &Target,
 ) -> Result<Descriptor> {
@@ -107,7 +107,7 @@ fn is_final(endpoint: &Endpoint, error: &Error) -> bool {
 /// # Errors
 /// It cannot be reached, or its answers are none.
 pub(crate) async fn probe(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     target: &Target,
 ) -> Result<Option<Descriptor>> {
@@ -137,12 +137,12 @@ const ABSENT: &[u16] = &[400, 403, 404, 405, 406, 410, 415, 500, 501];
 fn reading(endpoint: &Endpoint, target: &Target) -> Call {
     call(endpoint, Method::GET, target, Access::Pull, "reading")
         .header(header::ACCEPT, HeaderValue::from_static(ACCEPT))
-        .read(Read::Document(MAX_DOCUMENT))
+        .read(BodyMode::Document(MAX_DOCUMENT))
 }
 
 /// The document, its digest checked, its type read from header and body.
 pub(crate) async fn read(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     target: &Target,
 ) -> Result<(Descriptor, Bytes)> {
@@ -150,7 +150,7 @@ pub(crate) async fn read(
 }
 
 async fn read_by(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     target: &Target,
     call: Call,
@@ -218,7 +218,7 @@ fn media_type(said: Option<MediaType>, bytes: &[u8]) -> Result<MediaType, String
 
 /// Writes a document; the digest it was registered as a referrer of.
 pub(crate) async fn write(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     target: &Target,
     media_type: &MediaType,

@@ -9,9 +9,9 @@ use serde::de::DeserializeOwned;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::call::{Answer, Call, Endpoint, Read, Where};
+use crate::call::{Answer, BodyMode, Call, Endpoint, RequestTarget};
 use crate::connect::same_origin;
-use crate::inner::Inner;
+use crate::inner::ClientInner;
 use crate::{Error, Result, wire};
 
 /// The largest page that is read, in bytes.
@@ -25,7 +25,7 @@ const EMPTY: usize = 3;
 
 /// Follows `next` links from page to page of one list, never to another host, never in circles.
 pub(crate) struct Pages<'a> {
-    inner: &'a Inner,
+    inner: &'a ClientInner,
     endpoint: &'a Endpoint,
     call: Call,
     visited: HashSet<Url>,
@@ -35,8 +35,8 @@ pub(crate) struct Pages<'a> {
 }
 
 impl<'a> Pages<'a> {
-    pub(crate) fn new(inner: &'a Inner, endpoint: &'a Endpoint, call: Call) -> Pages<'a> {
-        let call = call.read(Read::Document(PAGE));
+    pub(crate) fn new(inner: &'a ClientInner, endpoint: &'a Endpoint, call: Call) -> Pages<'a> {
+        let call = call.read(BodyMode::Document(PAGE));
         Pages { inner, endpoint, call, visited: HashSet::new(), bytes: 0, barren: 0, done: false }
     }
 
@@ -72,7 +72,7 @@ impl<'a> Pages<'a> {
                 if self.visited.contains(&next) {
                     return Err(self.malformed("its pages form a cycle".into()));
                 }
-                self.call.to = Where::Url(next);
+                self.call.to = RequestTarget::Url(next);
             }
         }
         Ok(Some(answer))
@@ -140,7 +140,7 @@ async fn names(
 }
 
 pub(crate) async fn tags(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     limit: Option<usize>,
 ) -> Result<Vec<String>> {
@@ -148,7 +148,7 @@ pub(crate) async fn tags(
     let path = format!("/v2/{}/tags/list{query}", endpoint.path());
     let call = Call::new(
         Method::GET,
-        Where::Path(path),
+        RequestTarget::Path(path),
         Scope::new(Access::Pull, endpoint.path()),
         format!("listing the tags of {}", endpoint.path()),
     );
@@ -157,10 +157,10 @@ pub(crate) async fn tags(
     names(pages, limit, |name| name.parse::<image::Tag>().is_ok()).await
 }
 
-pub(crate) async fn catalog(inner: &Inner, endpoint: &Endpoint) -> Result<Vec<String>> {
+pub(crate) async fn catalog(inner: &ClientInner, endpoint: &Endpoint) -> Result<Vec<String>> {
     let call = Call::new(
         Method::GET,
-        Where::Path("/v2/_catalog?n=1000".into()),
+        RequestTarget::Path("/v2/_catalog?n=1000".into()),
         Scope::new(Access::Catalog, ""),
         "listing the repositories".to_owned(),
     );

@@ -30,13 +30,13 @@ pub(crate) fn config(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientC
     }
     let system = Verifier::new_with_extra_roots(pinned.clone(), Arc::clone(&provider))
         .map_err(|error| error.to_string())?;
-    showing(rule, &provider, Arc::new(Pinned { system, pinned }), asked)
+    showing(rule, &provider, Arc::new(PinnedVerifier { system, pinned }), asked)
 }
 
 /// TLS that trusts whatever the server shows, and shows the rule's certificate.
 pub(crate) fn unverified(rule: &HostRule, asked: &Arc<AtomicBool>) -> Result<ClientConfig, String> {
     let provider = Arc::new(rule.parameters.provider()?);
-    let anything = Arc::new(Anything(Arc::clone(&provider)));
+    let anything = Arc::new(InsecureVerifier(Arc::clone(&provider)));
     showing(rule, &provider, anything, asked)
 }
 
@@ -96,12 +96,12 @@ impl ResolvesClientCert for NoCertificate {
 /// itself and calls itself an authority, as `openssl req -x509` makes them, serves as the
 /// server's own if it is itself among the authorities, the rule's or the system's.
 #[derive(Debug)]
-struct Pinned {
+struct PinnedVerifier {
     system: Verifier,
     pinned: Vec<CertificateDer<'static>>,
 }
 
-impl Pinned {
+impl PinnedVerifier {
     /// Whether a certificate is among those that are trusted.
     fn has(&self, certificate: &CertificateDer<'_>) -> bool {
         self.pinned.contains(certificate)
@@ -117,7 +117,7 @@ fn used_as_its_own_authority(error: &rustls::Error) -> bool {
     matches!(other.0.downcast_ref::<webpki::Error>(), Some(webpki::Error::CaUsedAsEndEntity))
 }
 
-impl ServerCertVerifier for Pinned {
+impl ServerCertVerifier for PinnedVerifier {
     fn verify_server_cert(
         &self,
         end_entity: &CertificateDer<'_>,
@@ -165,11 +165,11 @@ impl ServerCertVerifier for Pinned {
     }
 }
 
-/// Trusts every certificate whose key the server has.
+/// A verifier that trusts every certificate whose key the server has.
 #[derive(Debug)]
-struct Anything(Arc<CryptoProvider>);
+struct InsecureVerifier(Arc<CryptoProvider>);
 
-impl ServerCertVerifier for Anything {
+impl ServerCertVerifier for InsecureVerifier {
     fn verify_server_cert(
         &self,
         _: &CertificateDer<'_>,

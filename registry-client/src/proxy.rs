@@ -14,7 +14,7 @@ use crate::{Error, Result};
 pub struct Proxies {
     http: Option<Proxy>,
     https: Option<Proxy>,
-    except: Vec<Except>,
+    bypass: Vec<NoProxyRule>,
 }
 
 /// The value of a variable.
@@ -25,9 +25,9 @@ enum Proxy {
     Unusable(String),
 }
 
-/// What is reached directly, and on which port; `None` is any.
+/// An entry of `NO_PROXY`: hosts that are reached directly, and on which port; `None` is any.
 #[derive(Debug, Clone, PartialEq, Eq)]
-struct Except {
+struct NoProxyRule {
     hosts: Hosts,
     port: Option<u16>,
 }
@@ -63,7 +63,7 @@ impl Proxies {
         Proxies {
             http: proxy("http_proxy"),
             https: proxy("https_proxy"),
-            except: except.unwrap_or_default(),
+            bypass: except.unwrap_or_default(),
         }
     }
 
@@ -105,7 +105,7 @@ impl Proxies {
             return true;
         }
         let port = url.port_or_known_default();
-        self.except.iter().any(|except| {
+        self.bypass.iter().any(|except| {
             except.port.is_none_or(|wanted| port == Some(wanted))
                 && except.hosts.has(&name, address)
         })
@@ -144,10 +144,10 @@ fn proxy(text: &str) -> Proxy {
 }
 
 /// `*`, an address, a network, `domain`, `.domain`, `*.domain`; all but a network with a port.
-fn except(text: &str) -> Option<Except> {
+fn except(text: &str) -> Option<NoProxyRule> {
     let text = text.trim_end_matches('.').to_ascii_lowercase();
     if let Ok(network) = text.parse::<IpNet>() {
-        return Some(Except { hosts: Hosts::Network(network), port: None });
+        return Some(NoProxyRule { hosts: Hosts::Network(network), port: None });
     }
     let (host, port) = match text.parse::<IpAddr>() {
         Ok(_) => (text.as_str(), None),
@@ -165,7 +165,7 @@ fn except(text: &str) -> Option<Except> {
             (domain, None) => Hosts::Domain(domain.to_owned()),
         },
     };
-    Some(Except { hosts, port })
+    Some(NoProxyRule { hosts, port })
 }
 
 #[cfg(test)]

@@ -14,8 +14,8 @@ use task::{Fault, Kind};
 use tokio::time::Instant;
 
 use crate::auth::{Access, Scope};
-use crate::call::{Call, Endpoint, Where};
-use crate::inner::Inner;
+use crate::call::{Call, Endpoint, RequestTarget};
+use crate::inner::ClientInner;
 use crate::pages::Pages;
 use crate::repo::Repo;
 use crate::retry::jittered;
@@ -44,7 +44,7 @@ const READS: usize = 8;
 /// # Errors
 /// The registry cannot be reached or wants to be left alone.
 pub(crate) async fn listed(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     subject: Digest,
     artifact_type: Option<&str>,
@@ -82,7 +82,7 @@ fn tells_nothing(error: &Error) -> bool {
 }
 
 async fn pages(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     subject: Digest,
     artifact_type: Option<&str>,
@@ -94,7 +94,7 @@ async fn pages(
     let path = format!("/v2/{}/referrers/{subject}{}", endpoint.path(), query.unwrap_or_default());
     let call = Call::new(
         Method::GET,
-        Where::Path(path),
+        RequestTarget::Path(path),
         Scope::new(Access::Pull, endpoint.path()),
         format!("listing the referrers of {}@{subject}", endpoint.path()),
     );

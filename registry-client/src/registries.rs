@@ -99,7 +99,7 @@ impl Registries {
     }
 
     fn add(&mut self, path: &Path, text: &str) -> Result<()> {
-        let mut file = Reading { path, text, all: self };
+        let mut file = RegistriesFile { path, text, all: self };
         file.read()
     }
 }
@@ -131,14 +131,14 @@ pub(crate) fn table(path: &Path, text: &str) -> Result<Table> {
     })
 }
 
-/// One file on its way into the whole.
-struct Reading<'a> {
+/// One configuration file, merged into the others.
+struct RegistriesFile<'a> {
     path: &'a Path,
     text: &'a str,
     all: &'a mut Registries,
 }
 
-impl Reading<'_> {
+impl RegistriesFile<'_> {
     fn refuse(&self, place: &str, reason: impl std::fmt::Display) -> Error {
         let line = self.line(place).map(|line| format!("line {line}, ")).unwrap_or_default();
         Error::Registries { path: self.path.to_owned(), reason: format!("{line}{place}: {reason}") }

@@ -8,8 +8,8 @@ use reqwest::Method;
 use tokio::time::{Instant, timeout_at};
 
 use crate::auth::{Access, Scope};
-use crate::call::{Call, Endpoint, Where};
-use crate::inner::Inner;
+use crate::call::{Call, Endpoint, RequestTarget};
+use crate::inner::ClientInner;
 use crate::limit::Lane;
 use crate::routes::Use;
 use crate::{Body, Error, RateLimit, Result, Target, download, manifest, pages, referrers, upload};
@@ -17,14 +17,14 @@ use crate::{Body, Error, RateLimit, Result, Target, download, manifest, pages, r
 /// One repository through a [`crate::Client`]. Cheap to clone.
 #[derive(Clone)]
 pub struct Repo {
-    inner: Arc<Inner>,
+    inner: Arc<ClientInner>,
     repository: Repository,
     /// What the user named the image by whose parts are read.
     named: Option<Use>,
 }
 
 impl Repo {
-    pub(crate) fn new(inner: Arc<Inner>, repository: Repository) -> Repo {
+    pub(crate) fn new(inner: Arc<ClientInner>, repository: Repository) -> Repo {
         Repo { inner, repository, named: None }
     }
 
@@ -48,7 +48,7 @@ impl Repo {
         self
     }
 
-    fn inner(&self) -> &Arc<Inner> {
+    fn inner(&self) -> &Arc<ClientInner> {
         &self.inner
     }
 
@@ -272,7 +272,7 @@ impl Repo {
 
     async fn delete(&self, endpoint: &Endpoint, path: String, action: String) -> Result<()> {
         let scope = Scope::new(Access::Delete, endpoint.path());
-        let call = Call::new(Method::DELETE, Where::Path(path), scope, action);
+        let call = Call::new(Method::DELETE, RequestTarget::Path(path), scope, action);
         match self.inner().send_repeatable(endpoint, &call).await {
             // An attempt before this one was cut off and did it.
             Err((Error::Answer { status: 404, .. }, true)) => Ok(()),
@@ -291,7 +291,7 @@ impl Repo {
         let access = if push { Access::Push } else { Access::Pull };
         let scope = Scope::new(access, endpoint.path());
         let action = format!("asking for a token for {}", endpoint.path());
-        let to = Where::Path("/v2/".into());
+        let to = RequestTarget::Path("/v2/".into());
         let call = Call::new(Method::GET, to, scope.clone(), action.clone());
         self.inner().send(&endpoint, &call).await?;
         let header = self.inner().authorization(&endpoint, &scope, &action).await?;

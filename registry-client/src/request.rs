@@ -8,23 +8,23 @@ use reqwest::{Method, StatusCode};
 use tokio::time::{Instant, timeout_at};
 use url::Url;
 
-use crate::call::{Answer, Auth, Call, Endpoint, Head, Read};
-use crate::inner::Inner;
+use crate::call::{Answer, Auth, BodyMode, Call, Endpoint, Head};
+use crate::inner::ClientInner;
 use crate::retry::{Attempts, RequestFailure};
 use crate::trouble::connection;
-use crate::wire::{self, Said};
+use crate::wire::{self, RegistryMessage};
 use crate::{Error, Result};
 
 /// Bytes of an error's body that are read.
 const ERROR_BODY: u64 = 16 << 10;
 
-impl Inner {
+impl ClientInner {
     /// Sends a request until it is answered or another attempt is useless.
     pub(crate) async fn send(&self, endpoint: &Endpoint, call: &Call) -> Result<Answer> {
         self.send_repeatable(endpoint, call).await.map_err(|(error, _)| error)
     }
 
-    /// As [`Inner::send`]; an error comes with whether attempts before the last one failed, so
+    /// As [`ClientInner::send`]; an error comes with whether attempts before the last one failed, so
     /// that their fate is unknown.
     pub(crate) async fn send_repeatable(
         &self,
@@ -156,7 +156,7 @@ impl Inner {
         }
         let succeeded = status.is_success() || (status == 304 && call.is_conditional());
         if !succeeded && !call.accept.contains(&status.as_u16()) {
-            let Said { code, message } = self.error_text(response).await;
+            let RegistryMessage { code, message } = self.error_text(response).await;
             let after =
                 matches!(status.as_u16(), 429 | 503).then(|| wire::retry_after(&headers)).flatten();
             let message = match after {
@@ -182,9 +182,9 @@ impl Inner {
         }
         let mut answer =
             Answer { status, headers, url, body: Bytes::new(), stream: None, permit: None };
-        match call.read {
-            Read::Stream if succeeded => answer.stream = Some(response),
-            Read::Document(limit) if succeeded && call.method != Method::HEAD => {
+        match call.mode {
+            BodyMode::Stream if succeeded => answer.stream = Some(response),
+            BodyMode::Document(limit) if succeeded && call.method != Method::HEAD => {
                 answer.body = self.document(endpoint, &call.action, response, limit).await?;
             }
             _ => drain(response).await,
@@ -257,7 +257,7 @@ impl Inner {
     }
 
     /// The registry's words in a failure, as far as they can be had quickly.
-    pub(crate) async fn error_text(&self, mut response: reqwest::Response) -> Said {
+    pub(crate) async fn error_text(&self, mut response: reqwest::Response) -> RegistryMessage {
         let kind = wire::content_type(response.headers());
         let mut body = Vec::new();
         let limit = self.options.timeouts.stall.min(Duration::from_secs(5));

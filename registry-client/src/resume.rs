@@ -12,7 +12,7 @@ use reqwest::{Method, header};
 use task::{Fault as _, Kind};
 use url::Url;
 
-use crate::call::{Answer, Payload, Where};
+use crate::call::{Answer, Payload, RequestTarget};
 use crate::connect::same_origin;
 use crate::feed::Feed;
 use crate::journal::{PendingUpload, Resume};
@@ -27,9 +27,9 @@ const LOST: &[u16] = &[400, 401, 403, 404, 405, 409, 410, 416, 500, 501, 502, 50
 
 /// A body that is taken part by part.
 #[derive(Clone)]
-struct Parts(Arc<Mutex<Rest>>);
+struct Parts(Arc<Mutex<BodyRemainder>>);
 
-struct Rest {
+struct BodyRemainder {
     body: Body,
     /// The end of a piece that went over a part's end.
     left: Bytes,
@@ -37,7 +37,7 @@ struct Rest {
 
 impl Parts {
     fn new(body: Body) -> Parts {
-        Parts(Arc::new(Mutex::new(Rest { body, left: Bytes::new() })))
+        Parts(Arc::new(Mutex::new(BodyRemainder { body, left: Bytes::new() })))
     }
 
     /// The next `length` bytes; fewer where the body ends before.
@@ -139,7 +139,7 @@ impl Upload<'_> {
         }
         let own = self.is_own(&session);
         entry.note(&session, sent, own);
-        let mut call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let mut call = self.call(Method::PUT, RequestTarget::Url(self.closing(session.clone())));
         call.patient = Some(size);
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => {
@@ -197,7 +197,7 @@ impl Upload<'_> {
         if !self.is_own(&session) || !matches!(session.scheme(), "http" | "https") {
             return Ok(None);
         }
-        let call = self.call(Method::GET, Where::Url(session.clone())).accept(LOST);
+        let call = self.call(Method::GET, RequestTarget::Url(session.clone())).accept(LOST);
         let answer = self.inner.send(self.endpoint, &call).await?;
         if !answer.status.is_success() {
             return Ok(None);

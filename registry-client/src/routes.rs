@@ -2,7 +2,7 @@
 
 use image::{Repository, Tag};
 
-use crate::hosts::{HostRule, Tls, authority, default_tls, longest, rule_for};
+use crate::hosts::{HostRule, Tls, authority, longest, rule_for, tls_of};
 use crate::{Error, Result, Target};
 
 /// Where the repositories below one prefix, or one image, are reached; what a `[[registry]]` of
@@ -168,8 +168,11 @@ fn place(
 ) -> RepositoryAddress {
     let rule = rule_for(rules, &repository.to_string());
     let authority = authority(repository.registry()).to_owned();
-    let default = || if insecure { Tls::Optional } else { default_tls(&authority) };
-    let tls = rule.and_then(|(_, rule)| rule.tls).unwrap_or_else(default);
+    let own = rule.map(|(_, rule)| rule);
+    let tls = match own.and_then(|rule| rule.tls) {
+        None if insecure => Tls::Optional,
+        _ => tls_of(own, &authority),
+    };
     let named = repository.registry() == asked.registry();
     RepositoryAddress {
         repository,
@@ -238,6 +241,11 @@ mod tests {
         };
         assert_eq!(tls(rule(None)), Tls::Optional);
         assert_eq!(tls(rule(Some(Tls::Verify))), Tls::Verify);
+        let strict = HostRule { strict_loopback: true, ..rule(None) };
+        assert_eq!(tls(strict.clone()), Tls::Optional);
+        let here = Repository::new("localhost:5000", "app").unwrap();
+        let tls = |rule: HostRule| places((&[], &[rule]), &here, &Use::Writing).unwrap().1.tls;
+        assert_eq!((tls(rule(None)), tls(strict)), (Tls::Optional, Tls::Verify));
     }
 
     #[test]

@@ -15,7 +15,7 @@ const MOST: usize = 256;
 type Key = (String, String, Digest);
 
 #[derive(Default)]
-struct Known {
+struct SessionTable {
     /// Sessions that a refused mount left open, for the upload that follows.
     open: HashMap<Key, Url>,
     /// How often a registry has lost a blob's session.
@@ -24,10 +24,10 @@ struct Known {
 
 /// The running uploads.
 #[derive(Default)]
-pub(crate) struct Sessions(Mutex<Known>);
+pub(crate) struct Sessions(Mutex<SessionTable>);
 
 impl Sessions {
-    fn lock(&self) -> MutexGuard<'_, Known> {
+    fn lock(&self) -> MutexGuard<'_, SessionTable> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 

@@ -37,9 +37,9 @@ pub enum Mode {
     Disabled,
 }
 
-/// What a name means.
+/// The images that a name can stand for.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Meaning {
+pub enum NameResolution {
     /// This image.
     One(Reference),
     /// The first of these that there is.
@@ -100,7 +100,7 @@ impl ShortNames {
     /// # Errors
     /// [`Error::ShortName`] if no registry is searched; [`Error::Configuration`] for an invalid
     /// name.
-    pub fn meaning(&self, text: &str) -> Result<Meaning> {
+    pub fn meaning(&self, text: &str) -> Result<NameResolution> {
         let parse = |default: &str| {
             let (host, path) = default.split_once('/').unwrap_or((default, ""));
             let text = if path.is_empty() { text.to_owned() } else { format!("{path}/{text}") };
@@ -110,15 +110,15 @@ impl ShortNames {
             })
         };
         if Reference::has_registry(text) {
-            return Ok(Meaning::One(parse("docker.io")?));
+            return Ok(NameResolution::One(parse("docker.io")?));
         }
         // Checks the grammar, and takes the name apart.
         let local = parse("localhost")?;
         if let Some(Some(repository)) = self.aliases.get(local.repository.path()) {
-            return Ok(Meaning::One(Reference { repository: repository.clone(), ..local }));
+            return Ok(NameResolution::One(Reference { repository: repository.clone(), ..local }));
         }
         let Some((search, said_by)) = &self.search else {
-            return Ok(Meaning::One(parse("docker.io")?));
+            return Ok(NameResolution::One(parse("docker.io")?));
         };
         let images = search.iter().map(|registry| parse(registry)).collect::<Result<Vec<_>>>()?;
         match (self.mode, &images[..]) {
@@ -126,9 +126,9 @@ impl ShortNames {
                 name: text.to_owned(),
                 reason: format!("it has no alias, and {said_by} names none"),
             }),
-            (_, [one]) => Ok(Meaning::One(one.clone())),
-            (Mode::Disabled, _) => Ok(Meaning::First(images)),
-            (mode, _) => Ok(Meaning::Choice { images, enforced: mode == Mode::Enforcing }),
+            (_, [one]) => Ok(NameResolution::One(one.clone())),
+            (Mode::Disabled, _) => Ok(NameResolution::First(images)),
+            (mode, _) => Ok(NameResolution::Choice { images, enforced: mode == Mode::Enforcing }),
         }
     }
 
@@ -206,14 +206,16 @@ mod tests {
         names
     }
 
-    fn told(meaning: Meaning) -> String {
+    fn told(resolution: NameResolution) -> String {
         let list = |images: Vec<Reference>| {
             images.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ")
         };
-        match meaning {
-            Meaning::One(image) => image.to_string(),
-            Meaning::First(images) => format!("first {}", list(images)),
-            Meaning::Choice { images, enforced } => format!("choice {enforced} {}", list(images)),
+        match resolution {
+            NameResolution::One(image) => image.to_string(),
+            NameResolution::First(images) => format!("first {}", list(images)),
+            NameResolution::Choice { images, enforced } => {
+                format!("choice {enforced} {}", list(images))
+            }
         }
     }
 

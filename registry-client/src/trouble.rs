@@ -8,9 +8,9 @@ use url::Url;
 use crate::Error;
 use crate::connect::authority_of;
 use crate::error::{Flaw, causes};
-use crate::inner::Inner;
+use crate::inner::ClientInner;
 
-impl Inner {
+impl ClientInner {
     /// Why a URL could not be reached; the proxy on the way may be to blame.
     pub(crate) fn unreached(
         &self,

@@ -14,9 +14,9 @@ use tokio::time::Instant;
 use url::Url;
 
 use crate::auth::{Access, Scope};
-use crate::call::{Answer, Call, Endpoint, Payload, Where};
+use crate::call::{Answer, Call, Endpoint, Payload, RequestTarget};
 use crate::feed::Feed;
-use crate::inner::Inner;
+use crate::inner::ClientInner;
 use crate::limit::Lane;
 use crate::quirks::Parts;
 use crate::retry::{Attempts, RequestFailure, Retry};
@@ -33,7 +33,7 @@ const LOOK: Duration = Duration::from_secs(8);
 
 /// One blob's upload.
 pub(crate) struct Upload<'a> {
-    pub(crate) inner: &'a Inner,
+    pub(crate) inner: &'a ClientInner,
     pub(crate) endpoint: &'a Endpoint,
     pub(crate) descriptor: &'a Descriptor,
     action: String,
@@ -42,7 +42,7 @@ pub(crate) struct Upload<'a> {
 }
 
 pub(crate) async fn upload(
-    inner: &Arc<Inner>,
+    inner: &Arc<ClientInner>,
     endpoint: &Endpoint,
     descriptor: &Descriptor,
     body: Body,
@@ -78,7 +78,7 @@ pub(crate) async fn upload(
 
 /// Mounts a blob; `false` if it must be uploaded instead.
 pub(crate) async fn mount(
-    inner: &Arc<Inner>,
+    inner: &Arc<ClientInner>,
     endpoint: &Endpoint,
     digest: Digest,
     from: &Repository,
@@ -92,7 +92,7 @@ pub(crate) async fn mount(
         .append_pair("from", from.path())
         .finish();
     let path = format!("/v2/{}/blobs/uploads/?{query}", endpoint.path());
-    let call = Call::new(Method::POST, Where::Path(path), scope, action);
+    let call = Call::new(Method::POST, RequestTarget::Path(path), scope, action);
     let answer = match inner.send(endpoint, &call.accept(&[400, 404, 405, 500, 501])).await {
         Ok(answer) => answer,
         // The source may be out of reach for this user; the upload tells about the target.
@@ -113,16 +113,17 @@ pub(crate) async fn mount(
 }
 
 /// Tells the registry that a session is over. Whether it listens does not matter.
-pub(crate) async fn cancel(inner: &Inner, endpoint: &Endpoint, session: Url) {
+pub(crate) async fn cancel(inner: &ClientInner, endpoint: &Endpoint, session: Url) {
     let scope = Scope::new(Access::Push, endpoint.path());
-    let call = Call::new(Method::DELETE, Where::Url(session), scope, "ending an upload".into());
+    let call =
+        Call::new(Method::DELETE, RequestTarget::Url(session), scope, "ending an upload".into());
     let limit = inner.options.timeouts.connect.min(std::time::Duration::from_secs(2));
     let call = call.once().lane(Lane::Free);
     let _ = tokio::time::timeout(limit, inner.send(endpoint, &call)).await;
 }
 
 impl Upload<'_> {
-    pub(crate) fn call(&self, method: Method, to: Where) -> Call {
+    pub(crate) fn call(&self, method: Method, to: RequestTarget) -> Call {
         let scope = Scope::new(Access::Push, self.endpoint.path());
         let call = Call::new(method, to, scope, self.action.clone()).lane(Lane::Free);
         Call { until: self.until, ..call }
@@ -167,7 +168,7 @@ impl Upload<'_> {
     /// Opens a session: its URL, and the smallest piece the registry takes.
     pub(crate) async fn begin(&self) -> Result<(Url, u64)> {
         let path = format!("/v2/{}/blobs/uploads/", self.endpoint.path());
-        let call = self.call(Method::POST, Where::Path(path));
+        let call = self.call(Method::POST, RequestTarget::Path(path));
         let answer = self.inner.send(self.endpoint, &call).await?;
         let least = wire::least_chunk(&answer.headers);
         let session = self.location(&answer)?;
@@ -246,7 +247,7 @@ impl Upload<'_> {
             false => session.clone(),
         };
         let payload = if patch { Payload::None } else { Payload::Bytes(whole.clone()) };
-        let call = self.call(Method::PUT, Where::Url(self.closing(session)));
+        let call = self.call(Method::PUT, RequestTarget::Url(self.closing(session)));
         let call = Self::octets(call).payload(payload).once();
         let answer = self.inner.send(self.endpoint, &call).await?;
         self.committed(&answer).await
@@ -263,7 +264,7 @@ impl Upload<'_> {
             };
             return self.close(session).await;
         }
-        let call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let call = self.call(Method::PUT, RequestTarget::Url(self.closing(session.clone())));
         let call = Self::octets(call).payload(payload);
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => self.committed(&answer).await,
@@ -273,7 +274,7 @@ impl Upload<'_> {
 
     /// Ends a session whose bytes are all there.
     async fn close(&self, session: Url) -> Result<()> {
-        let mut call = self.call(Method::PUT, Where::Url(self.closing(session.clone())));
+        let mut call = self.call(Method::PUT, RequestTarget::Url(self.closing(session.clone())));
         call.patient = Some(self.descriptor.size);
         match self.inner.send(self.endpoint, &call).await {
             Ok(answer) => self.committed(&answer).await,
@@ -298,7 +299,7 @@ impl Upload<'_> {
         payload: Payload,
         range: Option<(u64, u64)>,
     ) -> Result<Answer> {
-        let mut call = Self::octets(self.call(Method::PATCH, Where::Url(session.clone())));
+        let mut call = Self::octets(self.call(Method::PATCH, RequestTarget::Url(session.clone())));
         call = call.payload(payload).once();
         if let Some((first, last)) = range {
             let range = HeaderValue::try_from(format!("{first}-{last}"));
@@ -364,7 +365,7 @@ impl Upload<'_> {
             } else if from != start {
                 return Err(error);
             }
-            let call = self.call(Method::GET, Where::Url(session.clone()));
+            let call = self.call(Method::GET, RequestTarget::Url(session.clone()));
             let answer = self.inner.send(self.endpoint, &call).await?;
             session = self.location(&answer)?.unwrap_or(session);
             match wire::upload_range(&answer.headers) {
@@ -466,7 +467,7 @@ fn settled(error: Error) -> Error {
 /// # Errors
 /// It wants to be left alone, or does not take the credentials.
 pub(crate) async fn has(
-    inner: &Inner,
+    inner: &ClientInner,
     endpoint: &Endpoint,
     digest: Digest,
     lane: Lane,
@@ -475,7 +476,7 @@ pub(crate) async fn has(
     let path = endpoint.path();
     let call = Call::new(
         Method::HEAD,
-        Where::Path(format!("/v2/{path}/blobs/{digest}")),
+        RequestTarget::Path(format!("/v2/{path}/blobs/{digest}")),
         // Asked before an upload, whose token then serves both.
         Scope::new(Access::Push, path),
         format!("looking for blob {digest} in {path}"),

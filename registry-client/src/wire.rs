@@ -220,7 +220,7 @@ struct ErrorItem {
 
 /// What a registry says went wrong (distribution-spec, "Error Codes"), or the start of whatever
 /// text it sent, made fit for a terminal.
-pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> Said {
+pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> RegistryMessage {
     let mut first = String::new();
     let said = match serde_json::from_slice::<Errors>(body) {
         Ok(errors) if !errors.errors.is_empty() => {
@@ -246,12 +246,12 @@ pub(crate) fn message(body: &[u8], content_type: Option<&str>) -> Said {
         Err(_) if content_type.is_some_and(|kind| kind.contains("html")) => String::new(),
         Err(_) => String::from_utf8_lossy(body).into_owned(),
     };
-    Said { code: first, message: printable(&said) }
+    RegistryMessage { code: first, message: printable(&said) }
 }
 
 /// A registry's own words about a failure, fit for a terminal.
 #[derive(Debug, Default)]
-pub(crate) struct Said {
+pub(crate) struct RegistryMessage {
     /// The first error code.
     pub(crate) code: String,
     pub(crate) message: String,

@@ -11,8 +11,8 @@ use bytes::Bytes;
 use common::*;
 use image::{Descriptor, Digest, Document, Index, Manifest, MediaType, Repository};
 use registry_client::{
-    Anonymous, Client, Credential, Download, Error, HostRule, Mirror, MirrorPull, Named, Options,
-    Proxies, Repo, Resume, Route, Target, Timeouts,
+    Anonymous, Client, Credential, CredentialOverride, Download, Error, HostRule, Mirror,
+    MirrorPull, Options, Proxies, Repo, Resume, Route, Target, Timeouts,
 };
 use registry_server::{Effect, Fault, Registry};
 use task::{Fault as _, Kind};
@@ -439,7 +439,7 @@ fn credentials_of_a_command_line_stay_with_the_registry_that_was_named() {
             };
             for keychain in [
                 Arc::new(user()) as Arc<dyn registry_client::Keychain>,
-                Arc::new(Named { credential: user(), others: Anonymous }),
+                Arc::new(CredentialOverride { credential: user(), others: Anonymous }),
             ] {
                 let options = Options {
                     keychain,

@@ -29,6 +29,7 @@ mod error;
 #[cfg(feature = "testing")]
 mod fault;
 mod http;
+mod inner;
 mod keys;
 mod limit;
 mod lock;
@@ -41,7 +42,6 @@ mod quota;
 mod random;
 mod retention;
 mod rules;
-mod shared;
 mod storage;
 mod tls;
 mod upstream;
@@ -59,8 +59,8 @@ pub use access::jwt::Key;
 pub use access::{Access, Action, Auth, Passwords, Rule, Tokens};
 pub use config::{Config, Files};
 pub use content::collection::Garbage;
-pub use content::protocol::Collected;
-pub use content::scrub::Scrubbed;
+pub use content::protocol::CollectionReport;
+pub use content::scrub::ScrubReport;
 pub use error::{Error, Result};
 #[cfg(feature = "testing")]
 pub use fault::{Effect, Fault};
@@ -70,7 +70,7 @@ pub use maintenance::Admin;
 pub use options::{Clock, Immutable, Limits, Log, Options};
 pub use pattern::Pattern;
 pub use quota::Quota;
-pub use retention::{Retention, Retired};
+pub use retention::{ExpiredTag, Retention};
 pub use rules::Renewal;
 pub use storage::Bucket;
 pub use tls::Tls;
@@ -79,11 +79,11 @@ pub use upstream::source::Upstream;
 
 use content::Entry;
 use http::connection;
-use shared::Shared;
+use inner::RegistryInner;
 
 /// A registry on a loopback port, on a thread of its own. Ends when dropped.
 pub struct Registry {
-    shared: Arc<Shared>,
+    shared: Arc<RegistryInner>,
     address: SocketAddr,
     stop: watch::Sender<bool>,
     handle: tokio::runtime::Handle,
@@ -108,7 +108,7 @@ impl Registry {
             .map_err(listening)?;
         let shared = {
             let _entered = runtime.enter();
-            Shared::new(options)
+            RegistryInner::new(options)
         };
         let shared = match shared {
             Ok(shared) => Arc::new(shared),
@@ -301,7 +301,7 @@ pub async fn serve(
     options: Options,
     stop: impl Future<Output = ()>,
 ) -> Result<()> {
-    let shared = Arc::new(Shared::new(options)?);
+    let shared = Arc::new(RegistryInner::new(options)?);
     let now = shared.content.storage.now().await;
     now.map_err(shared.failed("using"))?;
     let (tell, told) = watch::channel(false);

@@ -8,11 +8,11 @@ use futures::TryStreamExt;
 
 use crate::content::Content;
 use crate::content::collection::Garbage;
-use crate::content::protocol::Collected;
-use crate::content::scrub::Scrubbed;
-use crate::retention::{self, Retired};
+use crate::content::protocol::CollectionReport;
+use crate::content::scrub::ScrubReport;
+use crate::inner::{RegistryInner, storage};
+use crate::retention::{self, ExpiredTag};
 use crate::rules::{Renewal, take};
-use crate::shared::{Shared, storage};
 use crate::{Options, Result, keys};
 
 /// When a server that was started tidies up for the first time, and counts what there is.
@@ -22,7 +22,7 @@ const FIRST: Duration = Duration::from_secs(60);
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// Takes over what changes in the configuration, until dropped.
-pub(crate) async fn follow(shared: Arc<Shared>) {
+pub(crate) async fn follow(shared: Arc<RegistryInner>) {
     let Some(Renewal(ask)) = shared.options.renewal.clone() else { return };
     loop {
         tokio::time::sleep(PAUSE).await;
@@ -48,7 +48,7 @@ pub(crate) async fn follow(shared: Arc<Shared>) {
 }
 
 /// Tidies up now and then, until dropped.
-pub(crate) async fn tidy(shared: Arc<Shared>) {
+pub(crate) async fn tidy(shared: Arc<RegistryInner>) {
     let Some(every) = shared.options.tidying else { return };
     let mut pause = every.min(FIRST);
     loop {
@@ -59,7 +59,7 @@ pub(crate) async fn tidy(shared: Arc<Shared>) {
     }
 }
 
-async fn once(shared: &Shared) -> std::io::Result<()> {
+async fn once(shared: &RegistryInner) -> std::io::Result<()> {
     let (content, metrics) = (&shared.content, &shared.metrics);
     let idle = shared.rules().limits.idle_upload;
     let expired = content.expire_uploads(idle).await?;
@@ -117,7 +117,7 @@ impl Admin {
     ///
     /// # Errors
     /// Of the storage.
-    pub async fn collect(&self) -> Result<Option<Collected>> {
+    pub async fn collect(&self) -> Result<Option<CollectionReport>> {
         let failed = |e| self.failed("collecting garbage in")(e);
         self.content.expire_uploads(self.options.limits.idle_upload).await.map_err(failed)?;
         self.content.collect().await.map_err(failed)
@@ -135,7 +135,7 @@ impl Admin {
     ///
     /// # Errors
     /// Of the storage.
-    pub async fn scrub(&self, repair: bool) -> Result<Scrubbed> {
+    pub async fn scrub(&self, repair: bool) -> Result<ScrubReport> {
         let mut found = self.content.scrub(repair).await.map_err(self.failed("scrubbing"))?;
         // What was not asked for yet is not missing in a cache.
         let cached = |name: &str| {
@@ -151,7 +151,7 @@ impl Admin {
     ///
     /// # Errors
     /// Of the storage.
-    pub async fn retire(&self, dry: bool) -> Result<Vec<Retired>> {
+    pub async fn retire(&self, dry: bool) -> Result<Vec<ExpiredTag>> {
         let applied = retention::apply(&self.content, &self.options.retention, dry).await;
         applied.map_err(self.failed("applying retention to"))
     }

@@ -40,9 +40,9 @@ pub(crate) struct Metrics {
 }
 
 /// Counts an upload for as long as it lasts.
-pub(crate) struct Uploading<'a>(&'a Metrics);
+pub(crate) struct UploadGuard<'a>(&'a Metrics);
 
-impl Drop for Uploading<'_> {
+impl Drop for UploadGuard<'_> {
     fn drop(&mut self) {
         self.0.uploads.fetch_sub(1, Relaxed);
     }
@@ -88,9 +88,9 @@ impl Metrics {
         self.received.fetch_add(bytes, Relaxed);
     }
 
-    pub(crate) fn uploading(&self) -> Uploading<'_> {
+    pub(crate) fn uploading(&self) -> UploadGuard<'_> {
         self.uploads.fetch_add(1, Relaxed);
-        Uploading(self)
+        UploadGuard(self)
     }
 
     /// All of it.

@@ -40,16 +40,16 @@ impl Quota {
     }
 }
 
-/// A quota that has no room.
+/// The quota that a push would exceed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Full {
+pub(crate) struct QuotaExceeded {
     quota: Quota,
     used: u64,
 }
 
-impl fmt::Display for Full {
+impl fmt::Display for QuotaExceeded {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Full { quota: Quota { prefix, bytes }, used } = self;
+        let QuotaExceeded { quota: Quota { prefix, bytes }, used } = self;
         write!(f, "the quota of {prefix} has no room for this: {used} of {bytes} bytes are used")
     }
 }
@@ -233,7 +233,7 @@ impl Counts {
         quotas: &[Quota],
         repository: &str,
         claim: Claim<'_>,
-    ) -> io::Result<Result<(), Full>> {
+    ) -> io::Result<Result<(), QuotaExceeded>> {
         let mut held = Vec::new();
         for quota in quotas.iter().filter(|quota| quota.fits(repository)) {
             let count = Arc::clone(self.by_prefix.lock().entry(quota.prefix.clone()).or_default());
@@ -245,7 +245,7 @@ impl Counts {
             }
             if full(&count) {
                 let used = count.used_beside(claim.session());
-                return Ok(Err(Full { quota: quota.clone(), used }));
+                return Ok(Err(QuotaExceeded { quota: quota.clone(), used }));
             }
             held.push(count);
         }
@@ -347,7 +347,7 @@ mod tests {
             uploads::open(&content, session, repository).await.unwrap();
             let key = format!("{}{session}/data/1", keys::UPLOADS);
             let data = Bytes::from(vec![0; bytes]);
-            content.storage.put(&key, data, crate::storage::When::Always).await.unwrap();
+            content.storage.put(&key, data, crate::storage::WriteCondition::Always).await.unwrap();
         }
         let mut count = Count::default();
         let old = [("three", 7), ("four", 9)].map(|(session, bytes)| (session.to_owned(), bytes));

@@ -34,9 +34,9 @@ pub struct Retention {
     pub delete_untagged: bool,
 }
 
-/// A tag that goes.
+/// A tag that a retention rule removes.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Retired {
+pub struct ExpiredTag {
     /// The repository.
     pub repository: String,
     /// The tag.
@@ -109,7 +109,7 @@ pub(crate) async fn apply(
     content: &Content,
     rules: &[Retention],
     dry: bool,
-) -> io::Result<Vec<Retired>> {
+) -> io::Result<Vec<ExpiredTag>> {
     let mut gone = Vec::new();
     if !rules.iter().any(Retention::decides) {
         return Ok(gone);
@@ -143,7 +143,7 @@ pub(crate) async fn apply(
                 }
                 content.delete_tag(repository, &tag.name).await?;
             }
-            gone.push(Retired {
+            gone.push(ExpiredTag {
                 repository: repository.clone(),
                 age: now.saturating_sub(tag.set),
                 pulled: tag.pulled.map(|at| now.saturating_sub(at)),

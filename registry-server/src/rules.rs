@@ -77,11 +77,11 @@ impl Rules {
 
 /// The current rules of a server, shared by all holders.
 #[derive(Clone)]
-pub(crate) struct Current(Arc<Lock<Arc<Rules>>>);
+pub(crate) struct CurrentRules(Arc<Lock<Arc<Rules>>>);
 
-impl Current {
-    pub(crate) fn new(rules: Rules) -> Current {
-        Current(Arc::new(Lock::new(Arc::new(rules))))
+impl CurrentRules {
+    pub(crate) fn new(rules: Rules) -> CurrentRules {
+        CurrentRules(Arc::new(Lock::new(Arc::new(rules))))
     }
 
     pub(crate) fn get(&self) -> Arc<Rules> {
@@ -91,9 +91,9 @@ impl Current {
 
 /// Says what is configured now if that changed since it was asked last.
 #[derive(Clone)]
-pub struct Renewal(pub(crate) Arc<Ask>);
+pub struct Renewal(pub(crate) Arc<OptionsLoader>);
 
-pub(crate) type Ask = dyn Fn() -> Result<Option<Options>, String> + Send + Sync;
+pub(crate) type OptionsLoader = dyn Fn() -> Result<Option<Options>, String> + Send + Sync;
 
 impl fmt::Debug for Renewal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -112,7 +112,7 @@ impl Renewal {
 ///
 /// # Errors
 /// Why they are not taken.
-pub(crate) fn take(current: &Current, options: &Options, clock: Clock) -> Result<(), String> {
+pub(crate) fn take(current: &CurrentRules, options: &Options, clock: Clock) -> Result<(), String> {
     let new = Rules::of(options, clock).map_err(|error| error.to_string())?;
     let mut held = current.0.lock();
     if let Some(reason) = held.refuses(&new) {
@@ -143,7 +143,7 @@ mod tests {
 
     #[test]
     fn nothing_that_was_closed_is_opened() {
-        let current = Current::new(Rules::of(&options(access(1)), Clock::default()).unwrap());
+        let current = CurrentRules::new(Rules::of(&options(access(1)), Clock::default()).unwrap());
         let rules = || match &current.get().auth {
             Auth::Access(access) => access.rules.len(),
             _ => 0,

@@ -20,20 +20,20 @@ use crate::content::{Content, Entry};
 use crate::http::answer::{Answer, error};
 use crate::lock::Lock;
 use crate::metrics::Metrics;
-use crate::rules::Current;
+use crate::rules::CurrentRules;
 use crate::storage::{Bytestream, page, whole};
 use crate::{Options, Result, keys};
+pub(crate) use flight::ByteRange;
 use flight::Flights;
-pub(crate) use flight::Rest;
-use origin::{Opening, Origins};
+use origin::{OpenError, Origins};
 use peers::{OpenPeers, Peer};
 use source::OpenUpstream;
 
 /// Sizes of blobs that are remembered.
 const SIZES: usize = 100_000;
 
-/// A blob of an upstream.
-pub(crate) enum Cached {
+/// How a blob of an upstream can be served.
+pub(crate) enum UpstreamBlob {
     /// It is in the storage now.
     Stored,
     /// It comes, of this size.
@@ -46,7 +46,7 @@ pub(crate) enum Cached {
 
 /// All upstreams.
 pub(crate) struct Upstreams {
-    rules: Current,
+    rules: CurrentRules,
     content: Content,
     metrics: Arc<Metrics>,
     flights: Flights,
@@ -63,7 +63,7 @@ fn count(counter: &AtomicU64) {
 impl Upstreams {
     pub(crate) fn new(
         options: &Options,
-        rules: Current,
+        rules: CurrentRules,
         content: Content,
         metrics: Arc<Metrics>,
     ) -> Result<Upstreams> {
@@ -283,20 +283,20 @@ impl Upstreams {
         &self,
         source: &OpenUpstream,
         (name, digest): (&str, Digest),
-        rest: Rest,
-    ) -> io::Result<Cached> {
-        let Some(repo) = source.repo(name) else { return Ok(Cached::Unknown) };
-        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
+        range: ByteRange,
+    ) -> io::Result<UpstreamBlob> {
+        let Some(repo) = source.repo(name) else { return Ok(UpstreamBlob::Unknown) };
+        if let Some((stream, size)) = self.flights.join(name, digest, range) {
             count(&self.metrics.hits);
-            return Ok(Cached::Arriving(stream, size));
+            return Ok(UpstreamBlob::Arriving(stream, size));
         }
         let _alone = self.alone(format!("{name} {digest}")).await;
-        if let Some((stream, size)) = self.flights.join(name, digest, rest) {
+        if let Some((stream, size)) = self.flights.join(name, digest, range) {
             count(&self.metrics.hits);
-            return Ok(Cached::Arriving(stream, size));
+            return Ok(UpstreamBlob::Arriving(stream, size));
         }
         if self.content.blob(name, digest).await?.is_some() {
-            return Ok(Cached::Stored);
+            return Ok(UpstreamBlob::Stored);
         }
         let size = self.size(name, digest).await?;
         let peers = (self.peers.clone(), self.before(name, digest).await);
@@ -307,21 +307,21 @@ impl Upstreams {
                 count(if origins.is_peer() { &metrics.peers } else { &metrics.misses });
                 let largest = self.rules.get().limits.blob;
                 let coming = (body, origins, largest);
-                let wanted = (size, rest);
+                let wanted = (size, range);
                 let stream = self.flights.start(name, digest, wanted, coming, metrics).await?;
-                Ok(Cached::Arriving(stream, size))
+                Ok(UpstreamBlob::Arriving(stream, size))
             }
-            Err(Opening::Nobody) => Ok(Cached::Unknown),
-            Err(Opening::Upstream(failure)) => {
+            Err(OpenError::Nobody) => Ok(UpstreamBlob::Unknown),
+            Err(OpenError::Upstream(failure)) => {
                 count(&self.metrics.misses);
                 count(&self.metrics.upstream_errors);
                 tracing::warn!(error = %chained(&failure), name, %digest, "asking an upstream");
                 Ok(match failure.kind() {
-                    Kind::NotFound => Cached::Unknown,
+                    Kind::NotFound => UpstreamBlob::Unknown,
                     Kind::Denied => {
-                        Cached::Failed(Box::new(error(403, "DENIED", "the upstream refuses")))
+                        UpstreamBlob::Failed(Box::new(error(403, "DENIED", "the upstream refuses")))
                     }
-                    _ => Cached::Failed(Box::new(unreachable())),
+                    _ => UpstreamBlob::Failed(Box::new(unreachable())),
                 })
             }
         }

@@ -9,9 +9,9 @@ use std::process::Child;
 use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
-use crate::program::OtherRuntime;
-use crate::stage::{self, Answer, Answers, Reason, Role, StageConfig, Started};
-use crate::streams::{Carrier, SharedInput, Theirs};
+use crate::descriptors::LentDescriptors;
+use crate::stage::{self, Answer, Answers, Role, StageConfig, StartReport};
+use crate::streams::{Carrier, ProgramPipes, SharedInput};
 use crate::terminal::Signals;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
 
@@ -63,8 +63,9 @@ pub struct StartOptions {
     ///
     /// [`layers`]: ../layers/index.html
     pub owners: bool,
-    /// Another runtime to make the container, for one that lives no longer than its starter.
-    pub other: Option<OtherRuntime>,
+    /// Numbers of descriptors of this process that the program gets under the same numbers. They are closed
+    /// here; see [`crate::check_inherited`].
+    pub descriptors: Vec<u32>,
 }
 
 /// A running container whose life ends with this value or this process.
@@ -72,7 +73,7 @@ pub struct StartOptions {
 pub struct Container {
     process: Child,
     answers: Answers,
-    started: Started,
+    started: StartReport,
     terminal: Option<OwnedFd>,
     carrier: Carrier,
     /// The end was seen; nothing is left to be killed.
@@ -96,14 +97,16 @@ impl Container {
         let (config, filter) = configure(bundle.spec, options, terminal, Role::Supervise)?;
         let mut fds: Vec<BorrowedFd<'_>> = vec![rootfs.as_fd()];
         fds.extend(streams.iter().map(AsFd::as_fd));
+        let lent = LentDescriptors::new(&options.descriptors)?;
+        fds.extend(lent.as_fds());
         let stage = stage::spawn(&config, &filter, &fds, std::process::Stdio::inherit())?;
-        drop(streams);
+        drop((streams, lent));
         let (process, mut answers) = (stage.process, Answers::new(stage.line));
         let answer = answers.next();
         let mut container = Container {
             process,
             answers,
-            started: Started::default(),
+            started: StartReport::default(),
             terminal: None,
             carrier,
             ended: false,
@@ -114,12 +117,8 @@ impl Container {
                 (container.started, container.terminal) = (started, terminal);
                 Ok(container)
             }
-            Some((Answer::Failed(mut failure), _)) => {
+            Some((Answer::Failed(failure), _)) => {
                 container.finish();
-                if failure.reason == Reason::OtherRuntime {
-                    let said = container.carrier.said();
-                    failure.subject.extend((!said.is_empty()).then(|| format!(": {said}")));
-                }
                 Err(failure.into())
             }
             Some((Answer::Exited(_), _)) | None => Err(Error::Lost { process: "supervisor" }),
@@ -154,11 +153,11 @@ impl Container {
             streams,
             task,
         )? {
-            crate::Attached::Exited(status) => {
+            crate::AttachOutcome::Exited(status) => {
                 self.finish();
                 Ok(status)
             }
-            crate::Attached::Detached => Err(Error::Lost { process: "supervisor" }),
+            crate::AttachOutcome::Detached => Err(Error::Lost { process: "supervisor" }),
         }
     }
 
@@ -271,11 +270,7 @@ pub(crate) fn configure(
     }
     userns::check_user(&spec)?;
     crate::ids::join(&mut spec)?;
-    let other = options.other.clone().filter(|_| matches!(role, Role::Supervise));
-    if other.is_some() && options.init {
-        return Err(Error::invalid("init", "another runtime has none; leave it out"));
-    }
-    let profile = spec.linux_mut().as_mut().filter(|_| other.is_none()).and_then(|linux| {
+    let profile = spec.linux_mut().as_mut().and_then(|linux| {
         let profile = linux.seccomp().clone();
         linux.set_seccomp(None);
         profile
@@ -298,7 +293,7 @@ pub(crate) fn configure(
         owners,
         user_namespace,
         terminal,
-        other,
+        descriptors: options.descriptors.clone(),
         role,
     };
     Ok((config, filter))
@@ -306,7 +301,7 @@ pub(crate) fn configure(
 
 impl Stdio {
     /// The three streams for the container, and what carries their bytes; nothing for a terminal.
-    fn open(self) -> io::Result<Option<(Theirs, Carrier)>> {
+    fn open(self) -> io::Result<Option<(ProgramPipes, Carrier)>> {
         let input = || io::stdin().as_fd().try_clone_to_owned();
         let files = |input: Option<OwnedFd>| {
             let output = io::stdout().as_fd().try_clone_to_owned()?;

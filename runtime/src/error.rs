@@ -44,14 +44,6 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
-    /// Another runtime failed.
-    #[error("the runtime {program} failed: {how}")]
-    OtherRuntime {
-        /// The program.
-        program: String,
-        /// What it did, and what it said.
-        how: String,
-    },
     /// The description of the container makes no sense or is not supported.
     #[error("reading the container's {what}: {reason}")]
     Invalid {
@@ -160,7 +152,6 @@ impl Fault for Error {
             Error::Cancelled(_) => Kind::Cancelled,
             Error::Stage { .. }
             | Error::System { .. }
-            | Error::OtherRuntime { .. }
             | Error::Ended { .. }
             | Error::Lost { .. } => Kind::System,
         }

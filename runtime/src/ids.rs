@@ -153,6 +153,20 @@ fn end(pidfd: &OwnedFd) {
     {}
 }
 
+/// Does work whose new files belong to this user and group of the machine, with the rights of this process:
+/// a file that is made in a mount with mapped ids needs an owner that has an id there.
+pub fn making_files_of<T: Send>((uid, gid): (u32, u32), work: impl FnOnce() -> T + Send) -> T {
+    let work = move || {
+        // Where this process may not, it finds out when it makes a file.
+        let _ = sys::set_file_ids(uid, gid);
+        work()
+    };
+    std::thread::scope(|scope| match scope.spawn(work).join() {
+        Ok(done) => done,
+        Err(panic) => std::panic::resume_unwind(panic),
+    })
+}
+
 fn outside(ranges: &[IdRange], id: u32) -> Option<u32> {
     let range = ranges.iter().find(|range| {
         (u64::from(range.inside)..u64::from(range.inside) + u64::from(range.count))

@@ -19,6 +19,7 @@
 
 mod cgroup;
 mod container;
+mod descriptors;
 mod detached;
 mod engine;
 mod error;
@@ -37,23 +38,24 @@ mod terminal;
 mod userns;
 
 pub use container::{Bundle, Container, StartOptions, Stdio};
+pub use descriptors::{check_inherited, close_on_exec};
 pub use detached::{
-    AttachOptions, Attached, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK, State,
-    Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams, health,
-    launch, logs, signal, state, stop, update, wait,
+    AttachOptions, AttachOutcome, Health, HealthStatus, LogLine, LogOptions, Probe, RESTART_MARK,
+    State, Status, Streams, Streams3, attach, attach_streams, check_health, exec, exec_streams,
+    health, launch, logs, signal, state, stop, update, wait,
 };
 pub use engine::{
-    Connections, Described, Engine, NewContainer, ProcessChanges, Started, Usage, adopt, features,
-    wait_adopted, with_terminal,
+    Connections, Engine, NewContainer, OciState, ProcessChanges, StartedProcess, Usage, adopt,
+    features, wait_adopted, with_terminal,
 };
 pub use error::{Error, Result};
-pub use ids::{IdMaps, IdRange, Ids};
-pub use init::{Hooks, init, init_with, is_stage};
+pub use ids::{IdMaps, IdRange, Ids, making_files_of};
+pub use init::{Hooks, MoveDevice, init, init_with, is_stage};
 pub use mount_options::is_mount_attribute;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use others::OthersMount;
-pub use program::{Exec, ExitStatus, OtherRuntime};
+pub use program::{Exec, ExitStatus};
 pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};
@@ -64,7 +66,7 @@ pub use spec::{
     OnFailure, Overlay, ProcessSpec, Propagation, Rate, Restart, RootDirectory, Seccomp, Ulimit,
     UserFile, VolumeMount, arguments, join_network, owner, spec,
 };
-pub use stage::Care;
+pub use stage::MonitorOptions;
 pub use streams::SharedInput;
 pub use userns::{
     Identity, become_root, entered_namespace, in_user_namespace, mapped_ids, outer_root, single_id,

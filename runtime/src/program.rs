@@ -1,21 +1,6 @@
 //! A program in a container: how it is started beside the first one, and how it ended.
 
-use std::path::PathBuf;
-
 use serde::{Deserialize, Serialize};
-
-/// Another OCI runtime: how it is called.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct OtherRuntime {
-    /// The program.
-    pub program: PathBuf,
-    /// Its own flags, before each verb.
-    pub flags: Vec<String>,
-    /// Its whole environment.
-    pub environment: Vec<(String, String)>,
-    /// An empty directory, in which the bundle is made.
-    pub bundle: PathBuf,
-}
 
 /// How a container's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -66,4 +51,8 @@ pub struct Exec {
     pub detach: bool,
     /// Whether it gets all capabilities.
     pub privileged: bool,
+    /// Numbers of descriptors of this process that it gets under the same numbers. They are closed here; see
+    /// [`crate::check_inherited`].
+    #[serde(default)]
+    pub descriptors: Vec<u32>,
 }

@@ -11,7 +11,7 @@ use oci_spec::runtime::{Process, Spec};
 use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
-use crate::program::OtherRuntime;
+use crate::descriptors::ProgramDescriptors;
 use crate::{Error, Exec, ExitStatus, HealthCheck, LogLimits, Result, Signal, sys};
 
 /// `argv[0]` of a stage. Not a secret: anyone who can start this program can do all that a stage
@@ -43,8 +43,8 @@ pub(crate) struct StageConfig {
     pub(crate) scopes: u64,
     /// Rows and columns of the terminal.
     pub(crate) terminal: Option<(u16, u16)>,
-    /// Who makes the container, if not this runtime.
-    pub(crate) other: Option<OtherRuntime>,
+    /// The numbers that the last of the descriptors have in the program.
+    pub(crate) descriptors: Vec<u32>,
     /// What the stage is to become.
     pub(crate) role: Role,
 }
@@ -61,7 +61,7 @@ pub(crate) enum Role {
         /// Whether output waits for the first client.
         held: bool,
         /// How it watches over the container.
-        watch: Box<Care>,
+        watch: Box<MonitorOptions>,
     },
     /// One more program in a container that runs.
     Join {
@@ -71,7 +71,7 @@ pub(crate) enum Role {
         cgroups: Vec<std::path::PathBuf>,
     },
     /// The one that makes a container of an engine, whose program waits.
-    Create(Waits),
+    Create(EngineDetails),
     /// The one that brings a further process into a container of an engine.
     Exec {
         /// The process.
@@ -83,9 +83,9 @@ pub(crate) enum Role {
     },
 }
 
-/// How the monitor of a container watches over it.
+/// What the monitor of a container does for it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Care {
+pub struct MonitorOptions {
     /// How it finds out whether the program works.
     pub health: Option<HealthCheck>,
     /// What it keeps of what the program prints.
@@ -98,9 +98,9 @@ pub struct Care {
     pub stop_timeout: Option<u32>,
 }
 
-/// What is particular to a container of an engine.
+/// What only a container of an engine has.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(crate) struct Waits {
+pub(crate) struct EngineDetails {
     /// The directory it is made from.
     pub(crate) bundle: String,
     /// Where its root file system is on the machine.
@@ -116,16 +116,16 @@ pub(crate) struct Waits {
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Answer {
     /// The program runs. The terminal's descriptor comes along, if there is one.
-    Started(Started),
+    Started(StartReport),
     /// It could not be started.
     Failed(Failure),
     /// It ended.
     Exited(ExitStatus),
 }
 
-/// What became of a container that runs.
+/// A container that the stage has started.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
-pub(crate) struct Started {
+pub(crate) struct StartReport {
     /// First process.
     pub(crate) pid: u32,
     /// Directories to remove after the end, should the stage not live to do it.
@@ -150,8 +150,6 @@ pub(crate) enum Reason {
     User,
     /// The process ended before its program ran; the subject says how.
     Lost,
-    /// Another runtime failed; the action holds its program, the subject how.
-    OtherRuntime,
 }
 
 /// One failed action on the way into the container.
@@ -184,17 +182,16 @@ impl From<Failure> for Error {
             Reason::Invalid => Error::Invalid { what: action, reason: subject },
             Reason::User => Error::User { user: action, reason: subject },
             Reason::Lost => Error::Ended { how: subject },
-            Reason::OtherRuntime => Error::OtherRuntime { program: action, how: subject },
         }
     }
 }
 
 /// Says what was being done when a system call failed.
-pub(crate) trait Doing<T> {
+pub(crate) trait ErrorContext<T> {
     fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T>;
 }
 
-impl<T, E: Into<io::Error>> Doing<T> for std::result::Result<T, E> {
+impl<T, E: Into<io::Error>> ErrorContext<T> for std::result::Result<T, E> {
     fn doing(self, action: &str, subject: impl AsRef<std::path::Path>) -> Step<T> {
         self.map_err(|error| Failure {
             action: action.to_owned(),
@@ -316,6 +313,8 @@ pub(crate) struct StageInput {
     pub(crate) config: StageConfig,
     pub(crate) filter: Vec<sys::Instruction>,
     pub(crate) fds: std::collections::VecDeque<OwnedFd>,
+    /// Those for the program alone.
+    pub(crate) passed: ProgramDescriptors,
     /// The line to the starter.
     pub(crate) line: UnixStream,
 }
@@ -339,7 +338,8 @@ pub(crate) fn receive() -> io::Result<StageInput> {
     let mut fds: std::collections::VecDeque<_> = fds.into();
     let memory = File::from(fds.pop_front().ok_or(io::ErrorKind::UnexpectedEof)?);
     let (config, filter) = read_config(&memory)?;
-    Ok(StageInput { config, filter, fds, line })
+    let passed = ProgramDescriptors::split(&config.descriptors, &mut fds)?;
+    Ok(StageInput { config, filter, fds, passed, line })
 }
 
 fn read_config(memory: &File) -> io::Result<(StageConfig, Vec<sys::Instruction>)> {

@@ -25,19 +25,19 @@ enum To {
     File(OwnedFd),
 }
 
-/// One stream, and where its bytes go.
+/// Copies one stream of a container.
 #[derive(Debug)]
-enum Carried {
+enum StreamRelay {
     Input { from: OwnedFd, to: OwnedFd },
     Output { from: OwnedFd, to: To },
 }
 
 /// Our side of a program's streams.
 #[derive(Debug, Default)]
-pub(crate) struct Carrier(Vec<Carried>);
+pub(crate) struct Carrier(Vec<StreamRelay>);
 
 /// The ends of pipes that a program gets: input, output, error.
-pub(crate) type Theirs = [OwnedFd; 3];
+pub(crate) type ProgramPipes = [OwnedFd; 3];
 
 /// A pipe of ours that a thread of this process fills from a file, for containers that read it one
 /// after the other: what one of them leaves, the next one reads.
@@ -69,12 +69,12 @@ impl SharedInput {
 
 impl Carrier {
     /// Nothing to read; what is written is dropped. Nothing has to be carried.
-    pub(crate) fn null() -> io::Result<(Theirs, Carrier)> {
+    pub(crate) fn null() -> io::Result<(ProgramPipes, Carrier)> {
         Ok(([null()?, null()?, null()?], Carrier::default()))
     }
 
     /// What the program writes becomes the task's output; it reads `input`.
-    pub(crate) fn to_task(input: Option<OwnedFd>) -> io::Result<(Theirs, Carrier)> {
+    pub(crate) fn to_task(input: Option<OwnedFd>) -> io::Result<(ProgramPipes, Carrier)> {
         let mut carrier = Carrier::default();
         let input = carrier.input(input)?;
         let (output, error) = (carrier.output(To::Task)?, carrier.output(To::Task)?);
@@ -82,7 +82,7 @@ impl Carrier {
     }
 
     /// As [`Carrier::to_task`]; the program reads a pipe of ours that others read after it.
-    pub(crate) fn shared(input: SharedInput) -> io::Result<(Theirs, Carrier)> {
+    pub(crate) fn shared(input: SharedInput) -> io::Result<(ProgramPipes, Carrier)> {
         let mut carrier = Carrier::default();
         let (output, error) = (carrier.output(To::Task)?, carrier.output(To::Task)?);
         Ok(([input.0, output, error], carrier))
@@ -94,7 +94,7 @@ impl Carrier {
         input: Option<OwnedFd>,
         output: OwnedFd,
         error: OwnedFd,
-    ) -> io::Result<(Theirs, Carrier)> {
+    ) -> io::Result<(ProgramPipes, Carrier)> {
         let mut carrier = Carrier::default();
         let input = carrier.input(input)?;
         let one = is_one(&output, &error);
@@ -106,36 +106,22 @@ impl Carrier {
     /// Our end of a terminal, which the program has; what it shows goes to a file.
     pub(crate) fn terminal(ours: OwnedFd, input: OwnedFd, output: OwnedFd) -> io::Result<Carrier> {
         rustix::io::ioctl_fionbio(&ours, true)?;
-        let input = Carried::Input { from: input, to: ours.try_clone()? };
-        Ok(Carrier(vec![input, Carried::Output { from: ours, to: To::File(output) }]))
-    }
-
-    /// What was written and not carried yet.
-    pub(crate) fn said(&self) -> String {
-        let mut all = Vec::new();
-        let mut buffer = [0; 4096];
-        for stream in self.0.iter().filter(|stream| stream.is_output()) {
-            while let Ok(count @ 1..) = rustix::io::read(stream.from(), &mut buffer)
-                && all.len() < PIECE
-            {
-                all.extend_from_slice(&buffer[..count]);
-            }
-        }
-        String::from_utf8_lossy(&all).trim().to_owned()
+        let input = StreamRelay::Input { from: input, to: ours.try_clone()? };
+        Ok(Carrier(vec![input, StreamRelay::Output { from: ours, to: To::File(output) }]))
     }
 
     fn input(&mut self, from: Option<OwnedFd>) -> io::Result<OwnedFd> {
         let Some(from) = from else { return null() };
         let (theirs, to) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&to, true)?;
-        self.0.push(Carried::Input { from, to });
+        self.0.push(StreamRelay::Input { from, to });
         Ok(theirs)
     }
 
     fn output(&mut self, to: To) -> io::Result<OwnedFd> {
         let (from, theirs) = pipe_with(PipeFlags::CLOEXEC)?;
         rustix::io::ioctl_fionbio(&from, true)?;
-        self.0.push(Carried::Output { from, to });
+        self.0.push(StreamRelay::Output { from, to });
         Ok(theirs)
     }
 
@@ -176,13 +162,13 @@ impl Carrier {
         let (over, alive) = pipe_with(PipeFlags::CLOEXEC)?;
         let over = over.as_fd();
         Ok(std::thread::scope(|scope| {
-            let copy = |stream: Carried| drop(scope.spawn(move || stream.copy(over, task)));
-            let (silent, inputs) = self.0.into_iter().partition(Carried::is_output);
+            let copy = |stream: StreamRelay| drop(scope.spawn(move || stream.copy(over, task)));
+            let (silent, inputs) = self.0.into_iter().partition(StreamRelay::is_output);
             Vec::into_iter(inputs).for_each(copy);
             let silent = attend(silent, line, signals, copy);
             let ended = then();
             drop(alive);
-            silent.into_iter().filter(Carried::is_readable).for_each(copy);
+            silent.into_iter().filter(StreamRelay::is_readable).for_each(copy);
             ended
         }))
     }
@@ -191,11 +177,11 @@ impl Carrier {
 /// Waits until there is something to read from `line`. Outputs that speak are given to `copy`; those that
 /// were silent to the end come back.
 fn attend(
-    mut silent: Vec<Carried>,
+    mut silent: Vec<StreamRelay>,
     line: BorrowedFd<'_>,
     signals: Option<(&Signals, &dyn Fn(libc::c_int))>,
-    copy: impl Fn(Carried),
-) -> Vec<Carried> {
+    copy: impl Fn(StreamRelay),
+) -> Vec<StreamRelay> {
     loop {
         let mut fds = vec![PollFd::from_borrowed_fd(line, PollFlags::IN)];
         fds.extend(silent.iter().map(|stream| PollFd::new(stream.from(), PollFlags::IN)));
@@ -226,14 +212,14 @@ fn attend(
     }
 }
 
-impl Carried {
+impl StreamRelay {
     fn is_output(&self) -> bool {
-        matches!(self, Carried::Output { .. })
+        matches!(self, StreamRelay::Output { .. })
     }
 
     fn from(&self) -> &OwnedFd {
         match self {
-            Carried::Input { from, .. } | Carried::Output { from, .. } => from,
+            StreamRelay::Input { from, .. } | StreamRelay::Output { from, .. } => from,
         }
     }
 
@@ -244,8 +230,8 @@ impl Carried {
     /// Copies its bytes until it ends, or the container does.
     fn copy(self, over: BorrowedFd<'_>, task: &Task) {
         match self {
-            Carried::Input { from, to } => feed(&from, &to, over),
-            Carried::Output { from, to } => drain(&from, &to, over, task),
+            StreamRelay::Input { from, to } => feed(&from, &to, over),
+            StreamRelay::Output { from, to } => drain(&from, &to, over, task),
         }
     }
 }

@@ -234,6 +234,18 @@ pub(crate) fn set_ids(uid: u32, gid: u32, groups: Option<&[u32]>) -> io::Result<
     check(unsafe { libc::syscall(libc::SYS_setresuid, uid, uid, uid) }).map(drop)
 }
 
+/// Sets the ids with which this thread makes files, and keeps what it may do.
+pub(crate) fn set_file_ids(uid: u32, gid: u32) -> io::Result<()> {
+    let all = permitted()?;
+    // SAFETY: takes numbers only; both calls are for this thread alone.
+    unsafe {
+        libc::syscall(libc::SYS_setfsgid, gid);
+        libc::syscall(libc::SYS_setfsuid, uid);
+    }
+    // A user who is not root loses the rights over files with that.
+    capset(all, all, 0)
+}
+
 /// One instruction of a classic BPF program.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -274,8 +286,33 @@ pub(crate) fn dup_to(fd: BorrowedFd<'_>, number: RawFd) -> io::Result<()> {
         // SAFETY: a live descriptor; clears close-on-exec.
         return check_int(unsafe { libc::fcntl(number, libc::F_SETFD, 0) }).map(drop);
     }
-    // SAFETY: a live descriptor; `number` is one of the standard streams.
+    // SAFETY: a live descriptor; what has `number` is not used any more.
     check_int(unsafe { libc::dup2(fd.as_raw_fd(), number) }).map(drop)
+}
+
+/// The user namespace above another one.
+pub(crate) fn parent_namespace(namespace: BorrowedFd<'_>) -> io::Result<OwnedFd> {
+    /// `NS_GET_PARENT`
+    const PARENT: libc::Ioctl = 0xb702u32 as libc::Ioctl;
+    // SAFETY: NS_GET_PARENT takes nothing and returns a descriptor.
+    let fd = check_int(unsafe { libc::ioctl(namespace.as_raw_fd(), PARENT) })?;
+    // SAFETY: the kernel has just given us this descriptor.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Whether this number is an open descriptor that is not closed on exec.
+pub(crate) fn survives_exec(number: RawFd) -> bool {
+    // SAFETY: asks about a number only.
+    let flags = unsafe { libc::fcntl(number, libc::F_GETFD) };
+    flags >= 0 && flags & libc::FD_CLOEXEC == 0
+}
+
+/// Takes what has this number: a descriptor that this process was started with, which nothing here owns.
+pub(crate) fn take_fd(number: RawFd) -> io::Result<OwnedFd> {
+    // SAFETY: asks about a number only.
+    check_int(unsafe { libc::fcntl(number, libc::F_GETFD) })?;
+    // SAFETY: it is open, and the caller knows that nothing here owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
 }
 
 /// Makes the terminal on `fd` the controlling one of this session.
@@ -341,7 +378,7 @@ pub(crate) fn send_fds(socket: impl AsFd, bytes: &[u8], fds: &[BorrowedFd<'_>]) 
 }
 
 /// How many descriptors one message may carry.
-pub(crate) const MAX_FDS: usize = 8;
+pub(crate) const MAX_FDS: usize = 253;
 
 /// Receives bytes and the descriptors attached to them; zero bytes mean the other side is gone.
 pub(crate) fn receive_fds(
@@ -468,7 +505,7 @@ pub(crate) fn set_memory_policy(mode: libc::c_int, nodes: &[u64]) -> io::Result<
 /// How a process gets its share of the CPUs; the kernel's `sched_attr`.
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default)]
-pub(crate) struct Scheduling {
+pub(crate) struct SchedAttr {
     pub(crate) size: u32,
     pub(crate) policy: u32,
     pub(crate) flags: u64,
@@ -480,11 +517,10 @@ pub(crate) struct Scheduling {
 }
 
 /// Sets the scheduling of this process.
-pub(crate) fn schedule(mut scheduling: Scheduling) -> io::Result<()> {
-    scheduling.size = std::mem::size_of::<Scheduling>() as u32;
+pub(crate) fn schedule(mut attr: SchedAttr) -> io::Result<()> {
+    attr.size = std::mem::size_of::<SchedAttr>() as u32;
     // SAFETY: a structure of the size it says.
-    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const scheduling, 0u32) })
-        .map(drop)
+    check(unsafe { libc::syscall(libc::SYS_sched_setattr, 0, &raw const attr, 0u32) }).map(drop)
 }
 
 /// Sets the priority of this process at disks.

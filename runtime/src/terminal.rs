@@ -39,9 +39,9 @@ impl Drop for Raw {
     }
 }
 
-/// What typing meant.
+/// Input of the terminal, searched for the detach keys.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) enum Pressed {
+pub(crate) enum KeyInput {
     /// These bytes are for the program.
     Keys(Vec<u8>),
     /// The user wants to leave; these bytes came before that.
@@ -61,9 +61,9 @@ impl DetachKeys {
         DetachKeys { keys: keys.to_vec(), matched: 0 }
     }
 
-    pub(crate) fn press(&mut self, typed: &[u8]) -> Pressed {
+    pub(crate) fn press(&mut self, typed: &[u8]) -> KeyInput {
         if self.keys.is_empty() {
-            return Pressed::Keys(typed.to_vec());
+            return KeyInput::Keys(typed.to_vec());
         }
         let mut through = Vec::with_capacity(typed.len());
         for byte in typed {
@@ -82,10 +82,10 @@ impl DetachKeys {
                 through.push(*byte);
             }
             if self.matched == self.keys.len() {
-                return Pressed::Detach(through);
+                return KeyInput::Detach(through);
             }
         }
-        Pressed::Keys(through)
+        KeyInput::Keys(through)
     }
 }
 
@@ -169,8 +169,8 @@ mod tests {
         let (mut through, mut left) = (Vec::new(), false);
         for piece in typed {
             match detach.press(piece) {
-                Pressed::Keys(bytes) => through.extend(bytes),
-                Pressed::Detach(bytes) => {
+                KeyInput::Keys(bytes) => through.extend(bytes),
+                KeyInput::Detach(bytes) => {
                     through.extend(bytes);
                     left = true;
                 }

@@ -3,6 +3,8 @@
 //! The process itself enters the namespace, so its id, exit code and signals stay what they are; a
 //! short-lived child left outside has the helpers write the id maps.
 
+mod shared;
+
 use std::fs;
 use std::io::{self, Read, Write};
 use std::path::{Path, PathBuf};
@@ -135,8 +137,9 @@ enum Maps {
     Single,
 }
 
-/// Makes this process root: at once if it is, else by entering a new user and mount namespace in
-/// which the user's subordinate ids are mapped. Call it before any thread exists.
+/// Makes this process root: at once if it is, else by entering a user namespace in which the user's
+/// subordinate ids are mapped, and a new mount namespace. The user namespace is the one in which another command or a
+/// container of the user is, if there is one. Call it before any thread exists.
 ///
 /// # Errors
 /// [`Error::UserNamespace`] with what is missing.
@@ -153,7 +156,16 @@ pub fn become_root(identity: &Identity) -> Result<()> {
         (_, Err(error)) if identity.strict => return Err(error),
         (_, Err(_)) => Maps::Single,
     };
-    enter(&maps, uid, gid)
+    if shared::enter_existing(&maps, uid, gid) {
+        return settle(&maps);
+    }
+    let lock = shared::lock(uid);
+    if lock.is_some() && shared::enter_existing(&maps, uid, gid) {
+        return settle(&maps);
+    }
+    make(&maps, uid, gid)?;
+    drop(lock);
+    settle(&maps)
 }
 
 fn plan(identity: &Identity, uid: u32, gid: u32) -> Result<Maps> {
@@ -195,9 +207,25 @@ pub fn entered_namespace() -> bool {
     ENTERED.load(Ordering::Relaxed)
 }
 
-fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
-    let system =
-        |reason: &'static str| move |error: io::Error| fail(format!("{reason}: {error}"), None);
+fn system(reason: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |error| fail(format!("{reason}: {error}"), None)
+}
+
+/// Becomes root of the user namespace that was entered, with mounts of its own.
+fn settle(maps: &Maps) -> Result<()> {
+    ENTERED.store(true, Ordering::Relaxed);
+    sys::unshare(libc::CLONE_NEWNS).map_err(system("separating mounts"))?;
+    let groups = matches!(maps, Maps::Helpers { .. } | Maps::Same);
+    sys::set_ids(0, 0, groups.then_some(&[])).map_err(system("becoming root in it"))?;
+    sys::prctl(libc::PR_SET_DUMPABLE, 1, 0).map_err(system("becoming root in it"))?;
+    let flags = rustix::mount::MountPropagationFlags::DOWNSTREAM
+        | rustix::mount::MountPropagationFlags::REC;
+    rustix::mount::mount_change("/", flags)
+        .map_err(|errno| system("separating mounts")(errno.into()))
+}
+
+/// Enters a new user namespace.
+fn make(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
     let parent = rustix::process::getpid().as_raw_nonzero().get();
     let (mut go, wait) = {
         let (read, write) = io::pipe().map_err(system("making a pipe"))?;
@@ -216,8 +244,7 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
         },
     };
     drop((wait, report));
-    sys::unshare(libc::CLONE_NEWUSER | libc::CLONE_NEWNS).map_err(|error| refused(&error))?;
-    ENTERED.store(true, Ordering::Relaxed);
+    sys::unshare(libc::CLONE_NEWUSER).map_err(|error| refused(&error))?;
     if let Some(child) = child {
         go.write_all(b"g").map_err(system("starting the helper"))?;
         drop(go);
@@ -234,13 +261,7 @@ fn enter(maps: &Maps, uid: u32, gid: u32) -> Result<()> {
         write_map("/proc/self/uid_map", &own(uid))?;
         write_map("/proc/self/gid_map", &own(gid))?;
     }
-    let groups = matches!(maps, Maps::Helpers { .. } | Maps::Same);
-    sys::set_ids(0, 0, groups.then_some(&[])).map_err(system("becoming root in it"))?;
-    sys::prctl(libc::PR_SET_DUMPABLE, 1, 0).map_err(system("becoming root in it"))?;
-    let flags = rustix::mount::MountPropagationFlags::DOWNSTREAM
-        | rustix::mount::MountPropagationFlags::REC;
-    rustix::mount::mount_change("/", flags)
-        .map_err(|errno| system("separating mounts")(errno.into()))
+    Ok(())
 }
 
 fn refused(error: &io::Error) -> Error {

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::license::expression;
-use crate::{Ecosystem, Inventory, Located, Subject};
+use crate::{Ecosystem, Inventory, LocatedPackage, Subject};
 
 /// The inventory as a CycloneDX 1.6 document. The same inventory gives the same bytes.
 pub fn cyclonedx(inventory: &Inventory, subject: &Subject<'_>) -> Value {
@@ -42,7 +42,7 @@ pub fn cyclonedx(inventory: &Inventory, subject: &Subject<'_>) -> Value {
     })
 }
 
-fn component(inventory: &Inventory, subject: &Subject<'_>, located: &Located) -> Value {
+fn component(inventory: &Inventory, subject: &Subject<'_>, located: &LocatedPackage) -> Value {
     let package = &located.package;
     let purl = package.purl(&inventory.release);
     let mut properties = vec![json!({ "name": "rbuild:path", "value": located.path })];

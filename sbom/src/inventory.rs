@@ -13,14 +13,14 @@ pub struct Inventory {
     /// The distribution, where the image says it.
     pub release: Release,
     /// The packages, sorted, none twice.
-    pub packages: Vec<Located>,
+    pub packages: Vec<LocatedPackage>,
     /// What could not be read: one line each.
     pub notes: Vec<String>,
 }
 
 /// A package and where it is.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Located {
+pub struct LocatedPackage {
     /// The package.
     pub package: Package,
     /// The file that says so, from the root.
@@ -72,7 +72,7 @@ impl Inventory {
                     }
                     Finding::Packages(found) => {
                         let path = format!("/{path}");
-                        packages.extend(found.iter().map(|package| Located {
+                        packages.extend(found.iter().map(|package| LocatedPackage {
                             package: package.clone(),
                             path: path.clone(),
                             layer: index,
@@ -101,7 +101,12 @@ impl Inventory {
 
 /// Every layer that installs something writes the database again: a package came with the lowest
 /// layer since which it is always in the list.
-fn attribute(found: &[Package], path: &str, index: usize, below: &[LayerScan]) -> Vec<Located> {
+fn attribute(
+    found: &[Package],
+    path: &str,
+    index: usize,
+    below: &[LayerScan],
+) -> Vec<LocatedPackage> {
     let mut located: BTreeMap<&Package, usize> =
         found.iter().map(|package| (package, index)).collect();
     let mut open: BTreeSet<&Package> = found.iter().collect();
@@ -121,7 +126,11 @@ fn attribute(found: &[Package], path: &str, index: usize, below: &[LayerScan]) -
     let path = format!("/{path}");
     located
         .into_iter()
-        .map(|(package, layer)| Located { package: package.clone(), path: path.clone(), layer })
+        .map(|(package, layer)| LocatedPackage {
+            package: package.clone(),
+            path: path.clone(),
+            layer,
+        })
         .collect()
 }
 

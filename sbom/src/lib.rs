@@ -42,7 +42,7 @@ mod vuln;
 
 pub use cyclonedx::cyclonedx;
 pub use error::{Error, Result};
-pub use inventory::{Inventory, Located, Subject};
+pub use inventory::{Inventory, LocatedPackage, Subject};
 pub use package::{Ecosystem, Package, Release};
 pub use scan::{LayerScan, SCAN_VERSION, scan};
 pub use secret::{AllowList, SECRET_VERSION, Secret, redact, search_config, search_layer};

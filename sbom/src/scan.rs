@@ -5,7 +5,7 @@ use std::io::{self, Read};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD_NO_PAD as BASE64;
-use image::{Algorithm, Digest, Digester};
+use image::{Algorithm, Digest, DigestReader};
 use layers::{EntryKind, LayerEntries, LayerEntry, Limits, decompress};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use task::Task;
@@ -246,7 +246,7 @@ fn is_in_node_package(directory: &str) -> bool {
 /// [`Error::Layer`] when the layer cannot be read, [`Error::Limit`], [`Error::Cancelled`].
 pub fn scan(layer: impl Read, task: &Task) -> Result<(LayerScan, Digest)> {
     let stream = decompress(task.reading(layer))?;
-    let mut stream = Digested { stream, digester: Digester::new(Algorithm::Sha256) };
+    let mut stream = DigestReader::new(stream, Algorithm::Sha256);
     let mut scan = LayerScan::default();
     let mut weight = 0;
     let mut entries = LayerEntries::new(&mut stream, Limits::default());
@@ -277,21 +277,7 @@ pub fn scan(layer: impl Read, task: &Task) -> Result<(LayerScan, Digest)> {
     io::copy(&mut stream, &mut io::sink()).map_err(failed)?;
     scan.replaced.close();
     scan.emptied.close();
-    Ok((scan, stream.digester.finish()))
-}
-
-/// A stream that is digested while it is read.
-pub(crate) struct Digested<R> {
-    pub(crate) stream: R,
-    pub(crate) digester: Digester,
-}
-
-impl<R: Read> Read for Digested<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.stream.read(buffer)?;
-        self.digester.update(&buffer[..length]);
-        Ok(length)
-    }
+    Ok((scan, stream.finish().1))
 }
 
 /// What stopped a read: the layer, its stream, or the user.

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 
 use crate::license::expression;
 use crate::purl::encode;
-use crate::{Inventory, Located, Subject};
+use crate::{Inventory, LocatedPackage, Subject};
 
 const NONE: &str = "NOASSERTION";
 
@@ -90,7 +90,12 @@ fn root(inventory: &Inventory, subject: &Subject<'_>) -> Value {
     root
 }
 
-fn package(inventory: &Inventory, subject: &Subject<'_>, located: &Located, id: &str) -> Value {
+fn package(
+    inventory: &Inventory,
+    subject: &Subject<'_>,
+    located: &LocatedPackage,
+    id: &str,
+) -> Value {
     let package = &located.package;
     let layer = match subject.diff_ids.get(located.layer) {
         Some(diff_id) => format!("layer {} ({diff_id})", located.layer),

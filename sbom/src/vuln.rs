@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::package::clean;
 use crate::version::compare;
-use crate::{Ecosystem, Inventory, Located, Package, Release};
+use crate::{Ecosystem, Inventory, LocatedPackage, Package, Release};
 
 /// No larger database is read, in bytes.
 pub const MAX_DATABASE: u64 = 1 << 30;
@@ -16,7 +16,7 @@ pub const MAX_DATABASE: u64 = 1 << 30;
 #[derive(Debug, Default)]
 pub struct Vulnerabilities {
     /// By the ecosystem, without its release, and the name of the package.
-    affected: BTreeMap<(String, String), Vec<Affected>>,
+    affected: BTreeMap<(String, String), Vec<Advisory>>,
 }
 
 /// A package that has a known vulnerability.
@@ -47,12 +47,12 @@ struct OsvRecord {
     summary: String,
     withdrawn: Option<String>,
     #[serde(default)]
-    affected: Vec<WrittenAffected>,
+    affected: Vec<OsvAffected>,
 }
 
 #[derive(Deserialize)]
-struct WrittenAffected {
-    package: Option<WrittenPackage>,
+struct OsvAffected {
+    package: Option<OsvPackage>,
     #[serde(default)]
     ranges: Vec<Range>,
     #[serde(default)]
@@ -60,7 +60,7 @@ struct WrittenAffected {
 }
 
 #[derive(Deserialize)]
-struct WrittenPackage {
+struct OsvPackage {
     ecosystem: String,
     name: String,
 }
@@ -81,7 +81,7 @@ struct Event {
 }
 
 #[derive(Debug)]
-struct Affected {
+struct Advisory {
     id: String,
     aliases: Vec<String>,
     summary: String,
@@ -122,7 +122,7 @@ impl Vulnerabilities {
                 None => (package.ecosystem, String::new()),
             };
             let key = (ecosystem, package.name);
-            self.affected.entry(key).or_default().push(Affected {
+            self.affected.entry(key).or_default().push(Advisory {
                 id: clean(&record.id),
                 aliases: record.aliases.iter().map(|alias| clean(alias)).collect(),
                 summary: clean(&record.summary),
@@ -284,7 +284,7 @@ fn is_release(wanted: &str, version: &str) -> bool {
     wanted.is_empty() || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
 }
 
-impl Affected {
+impl Advisory {
     /// Whether it speaks of this release of a distribution.
     fn is_of(&self, ecosystem: &str, release: &Release) -> bool {
         let version = release.version.as_str();
@@ -306,7 +306,7 @@ impl Affected {
         }
     }
 
-    fn finding(&self, located: &Located, version: &str) -> Option<Finding> {
+    fn finding(&self, located: &LocatedPackage, version: &str) -> Option<Finding> {
         let package = &located.package;
         let fixed = self.hits(package.ecosystem, version)?;
         Some(Finding {
@@ -363,9 +363,9 @@ mod tests {
 
     use super::*;
 
-    fn located(ecosystem: Ecosystem, name: &str, version: &str) -> Located {
+    fn located(ecosystem: Ecosystem, name: &str, version: &str) -> LocatedPackage {
         let package = Package::new(ecosystem, name, version).unwrap();
-        Located { package, layer: 0, path: "var/lib/dpkg/status".to_owned() }
+        LocatedPackage { package, layer: 0, path: "var/lib/dpkg/status".to_owned() }
     }
 
     #[test]
@@ -419,7 +419,7 @@ mod tests {
     }
 
     /// The records, of those of one package in these ecosystems, that an image hits.
-    fn hits(package: &Located, id: &str, version: &str, ecosystems: &[&str]) -> Vec<String> {
+    fn hits(package: &LocatedPackage, id: &str, version: &str, ecosystems: &[&str]) -> Vec<String> {
         let release = Release { id: id.into(), version: version.into(), name: String::new() };
         let packages = vec![package.clone()];
         let inventory = Inventory { release, packages, ..Inventory::default() };

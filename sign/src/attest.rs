@@ -9,7 +9,7 @@ use task::{Kind, Task};
 
 use crate::bundle::{self, Bundle};
 use crate::dsse;
-use crate::error::{Error, Rejected, Result};
+use crate::error::{Error, RejectedSignature, Result};
 use crate::find::{self, CREATED_ANNOTATION, KEY_ANNOTATION, MAX_SIGNATURES};
 use crate::key::PublicKey;
 use crate::mismatch::Mismatch;
@@ -150,7 +150,7 @@ pub async fn verify_attestations(
     let (mut good, mut rejected) = (Vec::new(), Vec::new());
     let mut keep = |origin: String, verified: Result<Attestation, Mismatch>| match verified {
         Ok(verified) => good.push(verified),
-        Err(mismatch) => rejected.push(Rejected { origin, mismatch }),
+        Err(mismatch) => rejected.push(RejectedSignature { origin, mismatch }),
     };
     let mut referrers = find::present(source.referrers(image).await)?.unwrap_or_default();
     referrers.retain(|referrer| may_be(referrer, predicate_type));

@@ -97,7 +97,7 @@ struct KeyHint {
 
 /// Why a bundle cannot be verified. The words follow "the bundle".
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Unfit {
+pub(crate) enum BundleError {
     Malformed(String),
     MediaType(String),
     Material(&'static str),
@@ -105,14 +105,14 @@ pub(crate) enum Unfit {
     Signatures(usize),
 }
 
-impl From<Unfit> for Mismatch {
-    fn from(unfit: Unfit) -> Mismatch {
-        match unfit {
-            Unfit::Malformed(reason) => Mismatch::malformed("", &reason),
-            Unfit::MediaType(found) => Mismatch::MediaType(found),
-            Unfit::Material(what) => Mismatch::Material(what),
-            Unfit::Content(what) => Mismatch::Content(what),
-            Unfit::Signatures(count) => Mismatch::Signatures(count),
+impl From<BundleError> for Mismatch {
+    fn from(error: BundleError) -> Mismatch {
+        match error {
+            BundleError::Malformed(reason) => Mismatch::malformed("", &reason),
+            BundleError::MediaType(found) => Mismatch::MediaType(found),
+            BundleError::Material(what) => Mismatch::Material(what),
+            BundleError::Content(what) => Mismatch::Content(what),
+            BundleError::Signatures(count) => Mismatch::Signatures(count),
         }
     }
 }
@@ -120,7 +120,7 @@ impl From<Unfit> for Mismatch {
 /// A bundle taken apart; nothing of it is verified yet.
 #[derive(Debug)]
 pub(crate) struct Parts {
-    pub(crate) by: By,
+    pub(crate) material: VerificationMaterial,
     pub(crate) payload_type: String,
     pub(crate) payload: Vec<u8>,
     pub(crate) signature: Vec<u8>,
@@ -130,9 +130,9 @@ pub(crate) struct Parts {
     pub(crate) timestamps: Option<Value>,
 }
 
-/// What a signature says it is to be verified by.
+/// The key or certificate that a bundle names for its verification.
 #[derive(Debug, Clone)]
-pub(crate) enum By {
+pub(crate) enum VerificationMaterial {
     /// A key that may have this name.
     Key(String),
     /// A certificate, and those that may have issued it, in DER.
@@ -226,62 +226,70 @@ impl Bundle {
     }
 
     /// Reads a bundle with an envelope and takes it apart; steps 2 to 5 of [`crate::verify`].
-    pub(crate) fn open(json: &[u8]) -> Result<Parts, Unfit> {
+    pub(crate) fn open(json: &[u8]) -> Result<Parts, BundleError> {
         let (by, entries, timestamps, bundle) = Bundle::read(json)?;
         let envelope = match (bundle.dsse_envelope, bundle.message_signature) {
             (Some(envelope), None) => envelope,
-            (None, Some(_)) => return Err(Unfit::Content("signs a bare message, not a statement")),
-            (Some(_), Some(_)) => return Err(Unfit::Content("has two contents")),
-            (None, None) => return Err(Unfit::Content("has no content")),
+            (None, Some(_)) => {
+                return Err(BundleError::Content("signs a bare message, not a statement"));
+            }
+            (Some(_), Some(_)) => return Err(BundleError::Content("has two contents")),
+            (None, None) => return Err(BundleError::Content("has no content")),
         };
-        Ok(Parts { by, entries, timestamps, ..take_apart(envelope)? })
+        Ok(Parts { material: by, entries, timestamps, ..take_apart(envelope)? })
     }
 
     /// Reads a bundle that signs bytes which are not in it.
-    pub(crate) fn open_message(json: &[u8], message: &[u8]) -> Result<Parts, Unfit> {
+    pub(crate) fn open_message(json: &[u8], message: &[u8]) -> Result<Parts, BundleError> {
         let (by, entries, timestamps, bundle) = Bundle::read(json)?;
         let signed = match (bundle.dsse_envelope, bundle.message_signature) {
             (None, Some(signed)) => signed,
-            (Some(_), None) => return Err(Unfit::Content("signs a statement, not a file")),
-            (Some(_), Some(_)) => return Err(Unfit::Content("has two contents")),
-            (None, None) => return Err(Unfit::Content("has no content")),
+            (Some(_), None) => return Err(BundleError::Content("signs a statement, not a file")),
+            (Some(_), Some(_)) => return Err(BundleError::Content("has two contents")),
+            (None, None) => return Err(BundleError::Content("has no content")),
         };
         if let Some(digest) = signed.message_digest {
             let expected = STANDARD.encode(sha256(message));
             if digest.algorithm != "SHA2_256" || digest.digest != expected {
-                return Err(Unfit::Content("signs another file"));
+                return Err(BundleError::Content("signs another file"));
             }
         }
         let signature = decoded("signature", &signed.signature)?;
         let (payload_type, payload) = (String::new(), Vec::new());
-        Ok(Parts { by, payload_type, payload, signature, entries, timestamps })
+        Ok(Parts { material: by, payload_type, payload, signature, entries, timestamps })
     }
 
     /// Steps 2 and 3: the bundle, what it is to be verified by, and what logs and authorities say.
     #[allow(clippy::type_complexity, reason = "taken apart at once by the two callers above")]
-    fn read(json: &[u8]) -> Result<(By, Vec<Value>, Option<Value>, Bundle), Unfit> {
-        let mut bundle: Bundle =
-            serde_json::from_slice(json).map_err(|error| Unfit::Malformed(error.to_string()))?;
+    fn read(
+        json: &[u8],
+    ) -> Result<(VerificationMaterial, Vec<Value>, Option<Value>, Bundle), BundleError> {
+        let mut bundle: Bundle = serde_json::from_slice(json)
+            .map_err(|error| BundleError::Malformed(error.to_string()))?;
         if bundle.media_type != MEDIA_TYPE && bundle.media_type != EARLY_MEDIA_TYPE {
-            return Err(Unfit::MediaType(bundle.media_type.chars().take(100).collect()));
+            return Err(BundleError::MediaType(bundle.media_type.chars().take(100).collect()));
         }
         let material = std::mem::take(&mut bundle.verification_material);
         let certificates = match (material.certificate, material.x509_certificate_chain) {
-            (Some(_), Some(_)) => return Err(Unfit::Material("has two certificates")),
+            (Some(_), Some(_)) => return Err(BundleError::Material("has two certificates")),
             (Some(certificate), None) => vec![certificate],
             (None, Some(chain)) if chain.certificates.is_empty() => {
-                return Err(Unfit::Material("has a chain of no certificates"));
+                return Err(BundleError::Material("has a chain of no certificates"));
             }
             (None, Some(chain)) => chain.certificates,
             (None, None) => Vec::new(),
         };
         let by = match (material.public_key, certificates.is_empty()) {
-            (Some(_), false) => return Err(Unfit::Material("has both a key and a certificate")),
-            (None, true) => return Err(Unfit::Material("names neither a key nor a certificate")),
-            (Some(key), true) => By::Key(key.hint),
+            (Some(_), false) => {
+                return Err(BundleError::Material("has both a key and a certificate"));
+            }
+            (None, true) => {
+                return Err(BundleError::Material("names neither a key nor a certificate"));
+            }
+            (Some(key), true) => VerificationMaterial::Key(key.hint),
             (None, false) => {
                 let ders = certificates.iter().map(|one| decoded("certificate", &one.raw_bytes));
-                By::Certificate(ders.collect::<Result<_, _>>()?)
+                VerificationMaterial::Certificate(ders.collect::<Result<_, _>>()?)
             }
         };
         Ok((by, material.tlog_entries, material.timestamp_verification_data, bundle))
@@ -313,26 +321,26 @@ impl Material {
     }
 }
 
-fn decoded(what: &str, text: &str) -> Result<Vec<u8>, Unfit> {
+fn decoded(what: &str, text: &str) -> Result<Vec<u8>, BundleError> {
     let bytes = STANDARD.decode(text);
-    bytes.map_err(|error| Unfit::Malformed(format!("{what} is not base64: {error}")))
+    bytes.map_err(|error| BundleError::Malformed(format!("{what} is not base64: {error}")))
 }
 
 /// Reads an envelope that lies in no bundle.
 ///
 /// # Errors
 /// It is malformed.
-pub(crate) fn open_envelope(json: &[u8]) -> Result<Parts, Unfit> {
+pub(crate) fn open_envelope(json: &[u8]) -> Result<Parts, BundleError> {
     let envelope = serde_json::from_slice(json);
-    take_apart(envelope.map_err(|error| Unfit::Malformed(error.to_string()))?)
+    take_apart(envelope.map_err(|error| BundleError::Malformed(error.to_string()))?)
 }
 
-fn take_apart(envelope: Envelope) -> Result<Parts, Unfit> {
+fn take_apart(envelope: Envelope) -> Result<Parts, BundleError> {
     let [signature] = envelope.signatures.as_slice() else {
-        return Err(Unfit::Signatures(envelope.signatures.len()));
+        return Err(BundleError::Signatures(envelope.signatures.len()));
     };
     Ok(Parts {
-        by: By::Key(String::new()),
+        material: VerificationMaterial::Key(String::new()),
         payload: decoded("payload", &envelope.payload)?,
         signature: decoded("sig", &signature.sig)?,
         payload_type: envelope.payload_type,

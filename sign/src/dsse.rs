@@ -63,16 +63,16 @@ pub(crate) struct Subject {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written<'a> {
+struct StatementDocument<'a> {
     #[serde(rename = "_type")]
     kind: &'a str,
-    subject: [WrittenSubject<'a>; 1],
+    subject: [StatementSubject<'a>; 1],
     predicate_type: &'a str,
     predicate: BTreeMap<(), ()>,
 }
 
 #[derive(Serialize)]
-struct WrittenSubject<'a> {
+struct StatementSubject<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     name: Option<&'a str>,
     digest: BTreeMap<&'a str, String>,
@@ -87,9 +87,9 @@ pub(crate) fn statement(
     annotations: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, serde_json::Error> {
     let digest = BTreeMap::from([(image.algorithm().as_str(), image.hex())]);
-    serde_json::to_vec(&Written {
+    serde_json::to_vec(&StatementDocument {
         kind: STATEMENT_V1,
-        subject: [WrittenSubject { name, digest, annotations }],
+        subject: [StatementSubject { name, digest, annotations }],
         predicate_type: SIGN_V1,
         predicate: BTreeMap::new(),
     })

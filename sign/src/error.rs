@@ -73,19 +73,19 @@ pub enum Error {
         kind: String,
     },
     /// There are signatures, and none of them will do.
-    #[error("verifying {image}: {}", Listed(rejected))]
+    #[error("verifying {image}: {}", RejectionList(rejected))]
     Unverified {
         /// The image that was to be verified.
         image: Digest,
         /// Why each signature was not accepted, in the order they were found.
-        rejected: Vec<Rejected>,
+        rejected: Vec<RejectedSignature>,
     },
     /// There are more signatures than are read (CVE-2024-29903), and none of those that are read
     /// will do.
     #[error(
         "verifying {image}: of its {found} signatures {} are read, and {}",
         rejected.len(),
-        Listed(rejected)
+        RejectionList(rejected)
     )]
     TooMany {
         /// The image that was to be verified.
@@ -93,7 +93,7 @@ pub enum Error {
         /// How many there are.
         found: usize,
         /// Why each signature that was read was not accepted.
-        rejected: Vec<Rejected>,
+        rejected: Vec<RejectedSignature>,
     },
     /// The policy says no, whatever the signatures are.
     #[error("checking {image} against the signature policy: {scope} is rejected")]
@@ -194,14 +194,14 @@ pub enum Error {
 
 /// One signature that was not accepted, and why.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Rejected {
+pub struct RejectedSignature {
     /// Where the signature was found.
     pub origin: String,
     /// What did not match.
     pub mismatch: Mismatch,
 }
 
-impl fmt::Display for Rejected {
+impl fmt::Display for RejectedSignature {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}: {}", self.origin, self.mismatch)
     }
@@ -210,9 +210,9 @@ impl fmt::Display for Rejected {
 /// At most this many reasons are spelled out in one message.
 const SPELLED_OUT: usize = 4;
 
-struct Listed<'a>(&'a [Rejected]);
+struct RejectionList<'a>(&'a [RejectedSignature]);
 
-impl fmt::Display for Listed<'_> {
+impl fmt::Display for RejectionList<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             [one] => return write!(f, "its signature is not accepted: {one}"),

@@ -26,9 +26,9 @@ pub(crate) const CREATED_ANNOTATION: &str = "org.opencontainers.image.created";
 /// On the manifest that carries a bundle: the key that made it. It only says what is read first.
 pub(crate) const KEY_ANNOTATION: &str = "dev.rbuild.signature.key";
 
-/// What may be the signatures of an image.
+/// The documents that may be signatures of an image.
 #[derive(Debug, Clone, Default)]
-pub struct Found {
+pub struct SignatureCandidates {
     /// What was read, in the order in which it is to be tried.
     pub candidates: Vec<Candidate>,
     /// How many more there are that were not read.
@@ -46,10 +46,10 @@ pub async fn collect(
     keys: &[KeyId],
     source: &dyn Source,
     task: &Task,
-) -> Result<Found> {
+) -> Result<SignatureCandidates> {
     let (bundles, unread) = bundles(image, keys, source, task).await?;
     let candidates = bundles.into_iter().map(|(_, candidate)| candidate).collect();
-    let mut found = Found { candidates, unread };
+    let mut found = SignatureCandidates { candidates, unread };
     let tagged = payloads(image, source, task).await?;
     found.candidates.extend(tagged.candidates);
     found.unread += tagged.unread;
@@ -80,8 +80,12 @@ pub(crate) async fn bundles(
     Ok((candidates, unread))
 }
 
-async fn payloads(image: &Descriptor, source: &dyn Source, task: &Task) -> Result<Found> {
-    let mut found = Found::default();
+async fn payloads(
+    image: &Descriptor,
+    source: &dyn Source,
+    task: &Task,
+) -> Result<SignatureCandidates> {
+    let mut found = SignatureCandidates::default();
     let tag = simple_signing::tag(&image.digest).ok();
     let Some((tag, source)) = tag.and_then(|tag| Some((tag.clone(), source.sibling(&tag)?))) else {
         return Ok(found);

@@ -36,12 +36,12 @@ fn refuse(what: &'static str, reason: impl Into<String>) -> Error {
 
 /// The half of a key pair that signs.
 #[derive(Clone)]
-pub struct PrivateKey(Half);
+pub struct PrivateKey(KeyMaterial);
 
 /// ECDSA is RustCrypto's, because the same message always gives the same signature there (but for
 /// P-521); what is not ECDSA is `ring`'s, which does that anyway.
 #[derive(Clone)]
-enum Half {
+enum KeyMaterial {
     P256(SigningKey),
     P384(p384::ecdsa::SigningKey),
     P521(Box<p521::ecdsa::SigningKey>),
@@ -66,7 +66,7 @@ impl PrivateKey {
             let mut bytes = Zeroizing::new([0_u8; 32]);
             OsRng.try_fill_bytes(bytes.as_mut()).map_err(|_| Error::Random)?;
             if let Ok(key) = SigningKey::from_slice(bytes.as_ref()) {
-                return Ok(PrivateKey(Half::P256(key)));
+                return Ok(PrivateKey(KeyMaterial::P256(key)));
             }
         }
         Err(Error::Random)
@@ -118,7 +118,7 @@ impl PrivateKey {
     /// [`Error::Random`]; [`Error::Key`]: the key is of another kind.
     #[cfg(feature = "cosign-keys")]
     pub fn to_encrypted_pem(&self, passphrase: &[u8]) -> Result<String> {
-        let Half::P256(key) = &self.0 else {
+        let KeyMaterial::P256(key) = &self.0 else {
             return Err(refuse("private", "only keys on P-256 are written"));
         };
         let der = SecretKey::from(key).to_pkcs8_der();
@@ -132,15 +132,15 @@ impl PrivateKey {
             der.map(|der| der.as_bytes().to_vec()).unwrap_or_default()
         };
         let der = match &self.0 {
-            Half::P256(key) => der(key.verifying_key().to_public_key_der()),
-            Half::P384(key) => der(key.verifying_key().to_public_key_der()),
-            Half::P521(key) => {
+            KeyMaterial::P256(key) => der(key.verifying_key().to_public_key_der()),
+            KeyMaterial::P384(key) => der(key.verifying_key().to_public_key_der()),
+            KeyMaterial::P521(key) => {
                 let point = p521::ecdsa::VerifyingKey::from(&**key).to_encoded_point(false);
                 let point = p521::PublicKey::from_sec1_bytes(point.as_bytes());
                 point.map_or_else(|_| Vec::new(), |point| der(point.to_public_key_der()))
             }
-            Half::Rsa(key) => Spki::wrap_rsa(key.public_key().as_ref()),
-            Half::Ed25519(key) => Spki::wrap_ed25519(key.public_key().as_ref()),
+            KeyMaterial::Rsa(key) => Spki::wrap_rsa(key.public_key().as_ref()),
+            KeyMaterial::Ed25519(key) => Spki::wrap_ed25519(key.public_key().as_ref()),
         };
         PublicKey(Spki::read(&der).expect("half a key pair has another half"))
     }
@@ -150,19 +150,19 @@ impl PrivateKey {
     /// (RFC 6979), except on P-521.
     pub fn sign(&self, message: &[u8]) -> Vec<u8> {
         match &self.0 {
-            Half::P256(key) => {
+            KeyMaterial::P256(key) => {
                 let signature: Signature = key.sign(message);
                 signature.to_der().as_bytes().to_vec()
             }
-            Half::P384(key) => {
+            KeyMaterial::P384(key) => {
                 let signature: p384::ecdsa::Signature = key.sign(message);
                 signature.to_der().as_bytes().to_vec()
             }
-            Half::P521(key) => {
+            KeyMaterial::P521(key) => {
                 let signature: p521::ecdsa::Signature = key.sign(message);
                 signature.to_der().as_bytes().to_vec()
             }
-            Half::Rsa(key) => {
+            KeyMaterial::Rsa(key) => {
                 let mut signature = vec![0; key.public().modulus_len()];
                 let random = ring::rand::SystemRandom::new();
                 // It fails where the buffer has another length, or the kernel has no randomness.
@@ -170,7 +170,7 @@ impl PrivateKey {
                     .expect("a key that was checked signs");
                 signature
             }
-            Half::Ed25519(key) => key.sign(message).as_ref().to_vec(),
+            KeyMaterial::Ed25519(key) => key.sign(message).as_ref().to_vec(),
         }
     }
 }
@@ -178,12 +178,12 @@ impl PrivateKey {
 /// How OpenSSL marks a key that is encrypted with a key derived by MD5.
 const PROC_TYPE: &[u8] = b"Proc-Type: 4,ENCRYPTED";
 
-fn from_sec1(der: &[u8]) -> Result<Half> {
+fn from_sec1(der: &[u8]) -> Result<KeyMaterial> {
     if let Ok(key) = SecretKey::from_sec1_der(der) {
-        return Ok(Half::P256(key.into()));
+        return Ok(KeyMaterial::P256(key.into()));
     }
     if let Ok(key) = p384::SecretKey::from_sec1_der(der) {
-        return Ok(Half::P384(key.into()));
+        return Ok(KeyMaterial::P384(key.into()));
     }
     let key = p521::SecretKey::from_sec1_der(der);
     let key =
@@ -191,17 +191,17 @@ fn from_sec1(der: &[u8]) -> Result<Half> {
     p521_half(&key)
 }
 
-fn from_pkcs8(der: &[u8]) -> Result<Half> {
+fn from_pkcs8(der: &[u8]) -> Result<KeyMaterial> {
     let info = PrivateKeyInfo::try_from(der)
         .map_err(|_| refuse("private", "its content is not a PKCS#8 key"))?;
     let curve = info.algorithm.parameters_oid().map(|oid| oid.to_string());
     let malformed = |_| refuse("private", "it is malformed");
     match (info.algorithm.oid.to_string().as_str(), curve.as_deref()) {
         (EC, Ok("1.2.840.10045.3.1.7")) => {
-            Ok(Half::P256(SecretKey::try_from(info).map_err(malformed)?.into()))
+            Ok(KeyMaterial::P256(SecretKey::try_from(info).map_err(malformed)?.into()))
         }
         (EC, Ok("1.3.132.0.34")) => {
-            Ok(Half::P384(p384::SecretKey::try_from(info).map_err(malformed)?.into()))
+            Ok(KeyMaterial::P384(p384::SecretKey::try_from(info).map_err(malformed)?.into()))
         }
         (EC, Ok("1.3.132.0.35")) => p521_half(&p521::SecretKey::try_from(info).map_err(malformed)?),
         (EC, _) => Err(refuse("private", "it is on none of the curves P-256, P-384 and P-521")),
@@ -209,21 +209,21 @@ fn from_pkcs8(der: &[u8]) -> Result<Half> {
         (ED25519, _) => {
             let key = Ed25519KeyPair::from_pkcs8_maybe_unchecked(der);
             let key = key.map_err(|error| refuse("private", format!("Ed25519: {error}")))?;
-            Ok(Half::Ed25519(Arc::new(key)))
+            Ok(KeyMaterial::Ed25519(Arc::new(key)))
         }
         (other, _) => Err(refuse("private", format!("it is a key of algorithm {other}"))),
     }
 }
 
-fn p521_half(key: &p521::SecretKey) -> Result<Half> {
+fn p521_half(key: &p521::SecretKey) -> Result<KeyMaterial> {
     let key = p521::ecdsa::SigningKey::from_bytes(&key.to_bytes());
     let key = key.map_err(|_| refuse("private", "it is malformed"))?;
-    Ok(Half::P521(Box::new(key)))
+    Ok(KeyMaterial::P521(Box::new(key)))
 }
 
-fn rsa(key: Result<RsaKeyPair, ring::error::KeyRejected>) -> Result<Half> {
+fn rsa(key: Result<RsaKeyPair, ring::error::KeyRejected>) -> Result<KeyMaterial> {
     let key = key.map_err(|error| refuse("private", format!("RSA: {error}")))?;
-    Ok(Half::Rsa(Arc::new(key)))
+    Ok(KeyMaterial::Rsa(Arc::new(key)))
 }
 
 /// Decrypts PKCS#8 (PBES2). How much work a file may ask for is bounded.
@@ -319,7 +319,7 @@ pub(crate) mod tests {
 
     /// A key that is the same in every run.
     pub(crate) fn key(seed: u8) -> PrivateKey {
-        PrivateKey(Half::P256(SigningKey::from_slice(&[seed; 32]).unwrap()))
+        PrivateKey(KeyMaterial::P256(SigningKey::from_slice(&[seed; 32]).unwrap()))
     }
 
     /// Keys that OpenSSL made, for tests only.

@@ -81,8 +81,8 @@ pub use attest::{
     verify_envelope, verify_statement,
 };
 pub use blob::{sign_blob, verify_blob};
-pub use error::{Error, Rejected, Result};
-pub use find::{Found, MAX_SIGNATURES, collect, told};
+pub use error::{Error, RejectedSignature, Result};
+pub use find::{MAX_SIGNATURES, SignatureCandidates, collect, told};
 pub use gpg::MAX_GPG;
 pub use key::{PrivateKey, PublicKey};
 pub use key_id::KeyId;

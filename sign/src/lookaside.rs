@@ -43,7 +43,7 @@ struct Scope {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
-struct Written {
+struct LookasideFile {
     default_docker: Option<Scope>,
     #[serde(default)]
     docker: BTreeMap<String, Scope>,
@@ -64,14 +64,14 @@ impl Fault for Unusable {
     }
 }
 
-/// A file that is read.
-pub type Reading<'a> = BoxFuture<'a, Result<Option<Vec<u8>>, Cause>>;
+/// Reads a file of a lookaside; `None` if it does not exist.
+pub type FileFuture<'a> = BoxFuture<'a, Result<Option<Vec<u8>>, Cause>>;
 
 /// Reads lookasides that are on servers.
 pub trait Servers: Send + Sync {
     /// The file at an `http://` or `https://` address, or the first bytes of it where it is longer
     /// than `limit`; `None` where there is none.
-    fn read<'a>(&'a self, url: &'a str, limit: u64) -> Reading<'a>;
+    fn read<'a>(&'a self, url: &'a str, limit: u64) -> FileFuture<'a>;
 }
 
 impl Lookaside {
@@ -141,7 +141,7 @@ impl Lookaside {
         if text.lines().all(|line| line.trim().is_empty() || line.trim().starts_with('#')) {
             return Ok(());
         }
-        let written: Written =
+        let written: LookasideFile =
             serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
         if let Some(default) = written.default_docker
             && self.default.replace(default).is_some()

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{Error, Result};
 
 #[derive(Serialize, Deserialize)]
-struct Sealed {
+struct EncryptedKey {
     kdf: Kdf,
     cipher: Cipher,
     ciphertext: String,
@@ -64,7 +64,7 @@ pub(crate) fn seal(plain: &[u8], passphrase: &[u8]) -> Result<Vec<u8>> {
     let key = stretch(passphrase, &salt, LOG_N)?;
     let cipher = XSalsa20Poly1305::new(key.as_ref().into());
     let ciphertext = cipher.encrypt(&nonce.into(), plain).map_err(|_| refuse("it is too long"))?;
-    let sealed = Sealed {
+    let sealed = EncryptedKey {
         kdf: Kdf {
             name: "scrypt".to_owned(),
             params: Params { n: 1 << LOG_N, r: 8, p: 1 },
@@ -79,7 +79,7 @@ pub(crate) fn seal(plain: &[u8], passphrase: &[u8]) -> Result<Vec<u8>> {
 /// Decrypts. Only the three parameter sets that the format defines are tried, so that a hostile
 /// file cannot ask for all memory.
 pub(crate) fn open(json: &[u8], passphrase: &[u8]) -> Result<Zeroizing<Vec<u8>>> {
-    let sealed: Sealed = serde_json::from_slice(json)
+    let sealed: EncryptedKey = serde_json::from_slice(json)
         .map_err(|error| refuse(format!("its content is not what cosign writes: {error}")))?;
     if sealed.kdf.name != "scrypt" || sealed.cipher.name != "nacl/secretbox" {
         return Err(refuse(format!(

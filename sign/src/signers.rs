@@ -9,12 +9,13 @@ use base64::engine::general_purpose::STANDARD;
 use image::Digest;
 use serde::Serialize;
 
-use crate::bundle::{By, Parts};
+use crate::bundle::{Parts, VerificationMaterial};
 use crate::dsse;
 use crate::key::PublicKey;
 use crate::key_id::KeyId;
 use crate::keyless::{
-    self, Content, Identity, IdentityRule, Log, LogEntry, Logged, Material, Refusal, TrustedRoot,
+    self, Content, Identity, IdentityRule, Log, LogEntry, LoggedSignature, Material, Refusal,
+    TrustedRoot,
 };
 use crate::mismatch::Mismatch;
 use crate::simple_signing::{
@@ -90,12 +91,12 @@ impl Signers {
     }
 
     fn of_content(&self, parts: &Parts, content: &Content<'_>) -> Result<Signer, Mismatch> {
-        match &parts.by {
-            By::Key(hint) => {
+        match &parts.material {
+            VerificationMaterial::Key(hint) => {
                 let entries = || Material::entries(parts.entries.clone());
                 self.by_key(content, hint, &entries)
             }
-            By::Certificate(certificates) => {
+            VerificationMaterial::Certificate(certificates) => {
                 let root = self.trusted()?;
                 let (entries, timestamps) = (parts.entries.clone(), parts.timestamps.clone());
                 let material = Material::of_bundle(certificates.clone(), entries, timestamps)?;
@@ -162,7 +163,7 @@ impl Signers {
         if let Some(key) = self.keys.iter().find(|key| key.verifies(signed, signature)) {
             if let Some(logs) = &self.logs {
                 let (payload, verifier) = (content.payload, key.der());
-                let of = Logged { signed, payload, signature, verifier };
+                let of = LoggedSignature { signed, payload, signature, verifier };
                 keyless::in_log(&entries()?, logs, &of)?;
             }
             return Ok(Signer::Key(key.id()));

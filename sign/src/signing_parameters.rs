@@ -18,7 +18,7 @@ pub struct SigningParameters {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Written {
+struct ParametersFile {
     private_key_file: Option<PathBuf>,
     private_key_passphrase_file: Option<PathBuf>,
     fulcio: Option<IgnoredAny>,
@@ -34,7 +34,7 @@ impl SigningParameters {
     /// identity or for a log.
     pub fn read(path: &Path, text: &str) -> Result<SigningParameters> {
         let refuse = |reason: String| Error::Parameters { path: path.to_owned(), reason };
-        let read: Written =
+        let read: ParametersFile =
             serde_saphyr::from_str(text).map_err(|error| refuse(error.to_string()))?;
         for (key, given) in
             [("fulcio", read.fulcio.is_some()), ("rekorURL", read.rekor_url.is_some())]

@@ -32,13 +32,13 @@ pub const MAX_PAYLOAD: u64 = 128 << 10;
 pub(crate) const TYPE: &str = "cosign container image signature";
 
 #[derive(Serialize)]
-struct Written<'a> {
-    critical: WrittenCritical<'a>,
+struct PayloadDocument<'a> {
+    critical: PayloadCritical<'a>,
     optional: Option<&'a BTreeMap<String, String>>,
 }
 
 #[derive(Serialize)]
-struct WrittenCritical<'a> {
+struct PayloadCritical<'a> {
     identity: BTreeMap<&'a str, &'a str>,
     image: BTreeMap<&'a str, &'a Digest>,
     r#type: &'a str,
@@ -50,8 +50,8 @@ pub(crate) fn payload(
     name: &str,
     annotations: &BTreeMap<String, String>,
 ) -> Result<Vec<u8>, serde_json::Error> {
-    serde_json::to_vec(&Written {
-        critical: WrittenCritical {
+    serde_json::to_vec(&PayloadDocument {
+        critical: PayloadCritical {
             identity: BTreeMap::from([("docker-reference", name)]),
             image: BTreeMap::from([("docker-manifest-digest", image)]),
             r#type: TYPE,
@@ -120,7 +120,7 @@ pub fn tag(image: &Digest) -> Result<Tag, image::Error> {
 
 /// What has to be stored to add one signature to an image.
 #[derive(Debug)]
-pub struct Signed {
+pub struct SignatureUpdate {
     /// The manifest that lists all signatures of the image, to be published under [`tag`].
     pub manifest: Document<Manifest>,
     /// Everything that the manifest points at and that is new, to be stored before it.
@@ -139,7 +139,7 @@ pub fn sign(
     annotations: &BTreeMap<String, String>,
     key: &PrivateKey,
     existing: Option<&Manifest>,
-) -> Result<Signed> {
+) -> Result<SignatureUpdate> {
     let payload = to_sign(image, name, annotations)?;
     let signature = key.sign(&payload);
     add(image, payload, (&signature, &key.public()), existing)
@@ -168,7 +168,7 @@ pub(crate) fn add(
     payload: Vec<u8>,
     (signature, key): (&[u8], &PublicKey),
     existing: Option<&Manifest>,
-) -> Result<Signed> {
+) -> Result<SignatureUpdate> {
     let mut layer = Descriptor::of(MediaType::from(MEDIA_TYPE), &payload);
     layer.annotations.insert(SIGNATURE_ANNOTATION.to_owned(), STANDARD.encode(signature));
 
@@ -192,7 +192,7 @@ pub(crate) fn add(
     manifest.config = Descriptor::of(MediaType::OCI_CONFIG, &config);
     let blobs = vec![(layer.bare(), payload.into()), (manifest.config.clone(), config.into())];
     let media_type = manifest.media_type.clone().unwrap_or(MediaType::OCI_MANIFEST);
-    Ok(Signed { manifest: Document::write(media_type, manifest), blobs, unchanged })
+    Ok(SignatureUpdate { manifest: Document::write(media_type, manifest), blobs, unchanged })
 }
 
 /// A signature of this form as one document, as cosign prints it.
@@ -228,7 +228,7 @@ mod tests {
 
     const NAME: &str = "r.example/a:1";
 
-    fn signed(by: u8, existing: Option<&Manifest>) -> Result<Signed> {
+    fn signed(by: u8, existing: Option<&Manifest>) -> Result<SignatureUpdate> {
         sign(&Digest::of(b"the image"), NAME, &BTreeMap::new(), &key(by), existing)
     }
 

@@ -23,7 +23,7 @@ use image::{Digest, Reference};
 use serde::Serialize;
 
 use crate::bundle::{self, Bundle};
-use crate::error::{Error, Rejected, Result};
+use crate::error::{Error, RejectedSignature, Result};
 use crate::mismatch::Mismatch;
 use crate::printable::printable;
 use crate::signed_identity::SignedIdentity;
@@ -196,7 +196,7 @@ pub fn verify_any(
             Ok(verified) => good.push(verified),
             Err(mismatch) => {
                 tracing::debug!(origin = candidate.origin, %mismatch, "signature not accepted");
-                rejected.push(Rejected { origin: candidate.origin.clone(), mismatch });
+                rejected.push(RejectedSignature { origin: candidate.origin.clone(), mismatch });
             }
         }
     }

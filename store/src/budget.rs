@@ -18,60 +18,60 @@ pub struct Budget {
     /// So many bytes of the build cache stay in any case, those that were used last.
     pub reserved: u64,
     /// Only these things are removed.
-    pub only: Option<Only>,
+    pub filter: Option<CollectionFilter>,
     /// Remove nothing, only say what would be removed.
     pub dry_run: bool,
 }
 
-/// Which things a collection is about.
+/// Limits a collection to some things.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Only {
+pub struct CollectionFilter {
     /// Of these kinds; of any without.
-    pub kinds: Vec<What>,
+    pub kinds: Vec<ItemKind>,
     /// Whose id, or the digest in it, begins like one of these; any without.
     pub ids: Vec<String>,
     /// Whether its content is also part of images or containers.
     pub shared: Option<bool>,
 }
 
-impl Only {
+impl CollectionFilter {
     /// Whether the filter matches an entry.
-    pub fn means(&self, what: What, id: &str, shared: bool) -> bool {
+    pub fn means(&self, kind: ItemKind, id: &str, shared: bool) -> bool {
         let begins = |prefix: &String| {
             id.starts_with(prefix.as_str())
                 || id.split_once(':').is_some_and(|(_, hex)| hex.starts_with(prefix.as_str()))
         };
-        (self.kinds.is_empty() || self.kinds.contains(&what))
+        (self.kinds.is_empty() || self.kinds.contains(&kind))
             && (self.ids.is_empty() || self.ids.iter().any(begins))
             && self.shared.is_none_or(|wanted| wanted == shared)
     }
 }
 
-/// What was, or would be, removed.
+/// What a collection removed, or would remove.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Collected {
+pub struct CollectionReport {
     /// Each thing, by kind and name.
-    pub removed: Vec<Removed>,
+    pub removed: Vec<RemovedItem>,
     /// Bytes of all of it.
     pub bytes: u64,
 }
 
 /// One thing that was, or would be, removed.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Removed {
+pub struct RemovedItem {
     /// What it is.
-    pub what: What,
+    pub kind: ItemKind,
     /// Its digest, or the id of a cache mount.
     pub id: String,
     /// The bytes it takes; of a step always 0, its content is listed by itself.
     pub bytes: u64,
     /// Why it goes.
-    pub why: Why,
+    pub reason: RemovalReason,
 }
 
 /// Why something is removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Why {
+pub enum RemovalReason {
     /// Nothing needs it.
     Unneeded,
     /// All of its kind was to go, or it was named.
@@ -84,22 +84,22 @@ pub enum Why {
     Broken,
 }
 
-impl Why {
+impl RemovalReason {
     /// In the words the user sees.
     pub fn as_str(self) -> &'static str {
         match self {
-            Why::Unneeded => "nothing needs it",
-            Why::Asked => "asked for",
-            Why::Old => "not used for long",
-            Why::Room => "over the limit",
-            Why::Broken => "part of it is gone",
+            RemovalReason::Unneeded => "nothing needs it",
+            RemovalReason::Asked => "asked for",
+            RemovalReason::Old => "not used for long",
+            RemovalReason::Room => "over the limit",
+            RemovalReason::Broken => "part of it is gone",
         }
     }
 }
 
 /// The kinds of things that can be collected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum What {
+pub enum ItemKind {
     /// A manifest, config, layer or other content.
     Blob,
     /// An unpacked layer, or the tree a step made.
@@ -114,7 +114,7 @@ pub enum What {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct CacheEntry {
     /// A step or a cache mount.
-    pub what: What,
+    pub kind: ItemKind,
     /// The key of the step, or the directory of the mount.
     pub id: String,
     /// When it was used last, seconds since 1970.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use crate::catalog::{Attempt, DigestKey};
 use crate::name::{json_column, to_json};
 use crate::snapshot::pin_snapshot;
-use crate::{Error, Result, SnapshotId, Store, file};
+use crate::{Error, Result, SnapshotId, Store, file, reserve};
 
 /// A container as the store knows it; what it is doing is the runtime's business.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -206,6 +206,15 @@ impl Store {
     /// # Errors
     /// [`Error::File`], [`Error::Catalog`].
     pub fn remove_container(&self, id: &str) -> Result<bool> {
+        let root = &self.shared().root;
+        reserve::tend(root);
+        if reserve::is_full(root) {
+            // What it wrote goes first: without room the catalog cannot be written.
+            let directory = self.containers_dir().join(id);
+            for part in ["upper", "lower", "log", "log.1"] {
+                file::remove_tree(&directory.join(part))?;
+            }
+        }
         // On disk before the directory goes: no power failure brings back the row alone.
         let removed = self.shared().catalog.write_through("removing a container", |db| {
             Ok(db.execute("DELETE FROM containers WHERE id = ?", [id])? > 0)

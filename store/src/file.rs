@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use image::{Algorithm, Digest, Digester};
 
-use crate::{Error, Incoming, Result};
+use crate::{Error, IncomingFile, Result};
 
 /// How much is read or written at once.
 pub(crate) const CHUNK: usize = 256 << 10;
@@ -92,8 +92,8 @@ pub(crate) fn replace_unsynced(path: &Path, bytes: &[u8], mode: u32) -> Result<(
 }
 
 /// A small file that has no name yet, nor is on the disk.
-pub(crate) fn fresh(directory: &Path, bytes: &[u8], mode: u32) -> Result<Incoming> {
-    let written = Incoming::create(directory, mode).and_then(|mut file| {
+pub(crate) fn fresh(directory: &Path, bytes: &[u8], mode: u32) -> Result<IncomingFile> {
+    let written = IncomingFile::create(directory, mode).and_then(|mut file| {
         io::Write::write_all(&mut file, bytes)?;
         Ok(file)
     });

@@ -12,11 +12,11 @@ use image::{Algorithm, Digest};
 use rusqlite::{Connection, params};
 use task::Task;
 
-use crate::budget::{Budget, Collected, What, Why};
+use crate::budget::{Budget, CollectionReport, ItemKind, RemovalReason};
 use crate::catalog::{Attempt, DigestKey, Kind, number};
-use crate::mark::{Cached, CollectionPlan};
-use crate::store::Shared;
-use crate::{Result, Store, file, lease};
+use crate::mark::{CollectionPlan, EvictionCandidate};
+use crate::store::StoreInner;
+use crate::{Result, Store, file, lease, reserve};
 
 /// Cached file digests and the like are deleted after this many seconds: they are cheap to compute
 /// again, and keys of files that changed never come up again.
@@ -32,8 +32,11 @@ impl Store {
     /// # Errors
     /// [`crate::Error::File`], [`crate::Error::Catalog`], [`crate::Error::Cancelled`]; whatever
     /// happens, the next collection continues.
-    pub fn collect(&self, budget: &Budget, task: &Task) -> Result<Collected> {
+    pub fn collect(&self, budget: &Budget, task: &Task) -> Result<CollectionReport> {
         let shared = self.shared();
+        if !budget.dry_run {
+            reserve::release(&shared.root);
+        }
         lease::bury_dead(shared)?;
         self.measure(task)?;
         let mounts = self.mounts(task)?;
@@ -51,7 +54,7 @@ impl Store {
             db.execute(
                 "DELETE FROM memos WHERE ?1 OR used < ?2",
                 params![
-                    budget.all && budget.older_than.is_none() && budget.only.is_none(),
+                    budget.all && budget.older_than.is_none() && budget.filter.is_none(),
                     now - oldest_memo(budget)
                 ],
             )?;
@@ -59,7 +62,7 @@ impl Store {
         })?;
         let mut collected = plan.report();
         let kept = self.remove_mounts(&plan.mounts)?;
-        collected.removed.retain(|r| r.what != What::Mount || !kept.contains(&r.id));
+        collected.removed.retain(|r| r.kind != ItemKind::Mount || !kept.contains(&r.id));
         collected.bytes = collected.removed.iter().map(|removed| removed.bytes).sum();
         while shared.catalog.write("moving to the trash", |db| execute_batch(db, shared))? {
             task.check()?;
@@ -95,7 +98,7 @@ impl Store {
     }
 
     /// The cache mounts with their sizes.
-    pub(crate) fn mounts(&self, task: &Task) -> Result<Vec<Cached<String>>> {
+    pub(crate) fn mounts(&self, task: &Task) -> Result<Vec<EvictionCandidate<String>>> {
         let shared = self.shared();
         let rows = shared.catalog.read("listing cache mounts", |db| {
             let mut query = db.prepare("SELECT directory, used FROM mounts")?;
@@ -106,13 +109,16 @@ impl Store {
         for (directory, used) in rows {
             task.check()?;
             let bytes = file::disk_usage(&shared.root.join("mounts").join(&directory));
-            mounts.push(Cached { id: directory, used, bytes });
+            mounts.push(EvictionCandidate { id: directory, used, bytes });
         }
         Ok(mounts)
     }
 
     /// Removes unused cache mounts; returns those in use.
-    fn remove_mounts(&self, doomed: &[(Cached<String>, Why)]) -> Result<BTreeSet<String>> {
+    fn remove_mounts(
+        &self,
+        doomed: &[(EvictionCandidate<String>, RemovalReason)],
+    ) -> Result<BTreeSet<String>> {
         let shared = self.shared();
         let mut kept = BTreeSet::new();
         for (mount, _) in doomed {
@@ -199,7 +205,7 @@ pub(crate) fn condemn(db: &Connection, plan: &CollectionPlan) -> Attempt<()> {
 }
 
 /// Moves some of the condemned to the trash; `false` if there were none.
-fn execute_batch(db: &Connection, shared: &Shared) -> Attempt<bool> {
+fn execute_batch(db: &Connection, shared: &StoreInner) -> Attempt<bool> {
     let mut query = db.prepare_cached("SELECT kind, digest FROM condemned LIMIT ?")?;
     let rows = query.query_map([BATCH], |row| Ok((row.get(0)?, row.get(1)?)))?;
     let batch = rows.collect::<rusqlite::Result<Vec<(Kind, DigestKey)>>>()?;
@@ -211,7 +217,7 @@ fn execute_batch(db: &Connection, shared: &Shared) -> Attempt<bool> {
     Ok(!batch.is_empty())
 }
 
-fn path_of(shared: &Shared, kind: Kind, digest: Digest) -> PathBuf {
+fn path_of(shared: &StoreInner, kind: Kind, digest: Digest) -> PathBuf {
     match kind {
         Kind::Blob => file::blob_path(&shared.root.join("blobs"), digest),
         Kind::Snapshot => shared.snapshot_path(digest),
@@ -219,7 +225,7 @@ fn path_of(shared: &Shared, kind: Kind, digest: Digest) -> PathBuf {
 }
 
 /// Files and directories of the store that no row knows. To be called in a write transaction.
-pub(crate) fn strays(db: &Connection, shared: &Shared) -> Attempt<Vec<PathBuf>> {
+pub(crate) fn strays(db: &Connection, shared: &StoreInner) -> Attempt<Vec<PathBuf>> {
     let mut strays = Vec::new();
     let mut look = |directory: &Path, known: &BTreeSet<String>| -> Attempt<()> {
         for name in file::list(directory)? {

@@ -5,7 +5,7 @@ use image::{Image, Platform};
 use jiff::Timestamp;
 use task::{Fault, Kind};
 
-use crate::{Published, Result, Store};
+use crate::{PublishedRoot, Result, Store};
 
 /// A published image with all its names.
 #[derive(Debug, Clone)]
@@ -150,7 +150,7 @@ impl Store {
     /// [`crate::Error::Catalog`], the errors of [`Store::read`].
     pub fn images(&self, platform: &Platform) -> Result<Vec<StoredImage>> {
         let mut images = Vec::new();
-        for Published { descriptor, names, .. } in self.published()? {
+        for PublishedRoot { descriptor, names, .. } in self.published()? {
             let image = match self.image(&descriptor, platform) {
                 Ok(image) => image,
                 // Not an image, or not for this platform.

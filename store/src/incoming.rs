@@ -16,22 +16,22 @@ const TRIES: usize = 16;
 
 /// A file on its way in. Dropped before it has its name, it was never there.
 #[derive(Debug)]
-pub struct Incoming {
+pub struct IncomingFile {
     file: File,
     path: PathBuf,
 }
 
-impl Incoming {
+impl IncomingFile {
     /// Begins a file in a directory of the file system where it will stay. Until it has its name
     /// it is called `.tmp-` and something random there.
     ///
     /// # Errors
     /// Of the file system.
-    pub fn create(directory: &Path, mode: u32) -> io::Result<Incoming> {
+    pub fn create(directory: &Path, mode: u32) -> io::Result<IncomingFile> {
         let path = directory.join(format!(".tmp-{}", random()));
         let mut options = OpenOptions::new();
         let file = options.read(true).write(true).create_new(true).mode(mode).open(&path)?;
-        Ok(Incoming { file, path })
+        Ok(IncomingFile { file, path })
     }
 
     /// The time the file was written to last, on the clock of the file system.
@@ -61,7 +61,7 @@ impl Incoming {
     }
 }
 
-impl Write for Incoming {
+impl Write for IncomingFile {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         self.file.write(bytes)
     }
@@ -71,7 +71,7 @@ impl Write for Incoming {
     }
 }
 
-impl Drop for Incoming {
+impl Drop for IncomingFile {
     fn drop(&mut self) {
         // Once it has its name there is nothing at this path.
         let _ = fs::remove_file(&self.path);
@@ -120,13 +120,13 @@ mod tests {
     fn a_file_is_there_whole_or_not_at_all() {
         let home = tempfile::tempdir().unwrap();
         let (root, to) = (home.path(), home.path().join("a/b/c"));
-        let mut file = Incoming::create(root, 0o644).unwrap();
+        let mut file = IncomingFile::create(root, 0o644).unwrap();
         file.write_all(b"one").unwrap();
         assert!(!to.exists());
         file.settle(&to, root).unwrap();
         assert_eq!(fs::read(&to).unwrap(), b"one");
 
-        let mut file = Incoming::create(root, 0o644).unwrap();
+        let mut file = IncomingFile::create(root, 0o644).unwrap();
         file.write_all(b"two").unwrap();
         drop(file);
         assert_eq!(fs::read(&to).unwrap(), b"one");
@@ -137,7 +137,7 @@ mod tests {
         left.sort();
         assert_eq!(left, ["a", "d"], "nothing is left of what was not finished");
         // What is in the way stays, and so does nothing else.
-        let file = Incoming::create(root, 0o644).unwrap();
+        let file = IncomingFile::create(root, 0o644).unwrap();
         assert!(file.settle(&root.join("a"), root).is_err());
         assert_eq!(fs::read_dir(root).unwrap().count(), 2);
     }

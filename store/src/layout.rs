@@ -86,7 +86,6 @@ impl Layout {
             return Err(Error::Layout { path: root.to_owned(), reason });
         }
         file::make_dir(&root.join("blobs"), 0o755)?;
-        file::make_dir(&root.join("blobs/sha256"), 0o755)?;
         // Not synced: nothing is named yet, and what an interruption leaves empty is made again.
         if read_small(&root.join("index.json"))?.is_none() {
             let empty = Document::write(MediaType::OCI_INDEX, Index::new(Vec::new()));

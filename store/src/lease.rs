@@ -10,19 +10,19 @@ use image::Digest;
 use rusqlite::{Connection, params};
 
 use crate::catalog::{Attempt, DigestKey, Kind};
-use crate::store::Shared;
+use crate::store::StoreInner;
 use crate::{Result, Store, file};
 
 /// The place of a lease in a [`Store`] handle: taken when first needed, given back when the last
 /// handle, writer and active directory that use it are gone.
 #[derive(Debug)]
 pub(crate) struct Slot {
-    pub(crate) shared: Arc<Shared>,
-    held: Mutex<Option<Held>>,
+    pub(crate) shared: Arc<StoreInner>,
+    lease_state: Mutex<Option<LeaseState>>,
 }
 
 #[derive(Debug)]
-struct Held {
+struct LeaseState {
     id: String,
     /// Locked; the kernel unlocks it when the process dies.
     _file: File,
@@ -54,12 +54,12 @@ impl Pins<'_> {
 }
 
 impl Slot {
-    pub(crate) fn new(shared: Arc<Shared>) -> Arc<Slot> {
-        Arc::new(Slot { shared, held: Mutex::new(None) })
+    pub(crate) fn new(shared: Arc<StoreInner>) -> Arc<Slot> {
+        Arc::new(Slot { shared, lease_state: Mutex::new(None) })
     }
 
-    fn held(&self) -> MutexGuard<'_, Option<Held>> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner)
+    fn held(&self) -> MutexGuard<'_, Option<LeaseState>> {
+        self.lease_state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Whether this lease has pinned the thing: then it is there, without a look.
@@ -119,14 +119,14 @@ impl Slot {
         Ok(directory.join(held.next.to_string()))
     }
 
-    fn ensure<'a>(&self, slot: &'a mut Option<Held>) -> Result<&'a mut Held> {
+    fn ensure<'a>(&self, slot: &'a mut Option<LeaseState>) -> Result<&'a mut LeaseState> {
         if slot.is_none() {
             *slot = Some(self.take()?);
         }
         Ok(slot.as_mut().expect("it was filled just now"))
     }
 
-    fn take(&self) -> Result<Held> {
+    fn take(&self) -> Result<LeaseState> {
         let held = self.lock()?;
         let now = self.shared.now();
         self.shared.catalog.write("taking a lease", |db| insert(db, &held.id, now))?;
@@ -134,7 +134,7 @@ impl Slot {
     }
 
     /// A lease whose file is locked, and which is not in the catalog yet.
-    fn lock(&self) -> Result<Held> {
+    fn lock(&self) -> Result<LeaseState> {
         let (id, file) = loop {
             let id = file::random();
             // A collector that lists the directory may have it locked for a moment.
@@ -142,7 +142,13 @@ impl Slot {
                 break (id, file);
             }
         };
-        Ok(Held { id, _file: file, pinned: HashSet::new(), directories: HashSet::new(), next: 0 })
+        Ok(LeaseState {
+            id,
+            _file: file,
+            pinned: HashSet::new(),
+            directories: HashSet::new(),
+            next: 0,
+        })
     }
 }
 
@@ -153,7 +159,7 @@ fn insert(db: &Connection, id: &str, now: i64) -> Attempt<()> {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        let held = self.held.get_mut().unwrap_or_else(PoisonError::into_inner).take();
+        let held = self.lease_state.get_mut().unwrap_or_else(PoisonError::into_inner).take();
         let Some(held) = held else { return };
         if let Err(error) = clear(&self.shared, &held.id, &held.directories) {
             // The next process that opens the store finds the lease dead and does the same.
@@ -163,7 +169,7 @@ impl Drop for Slot {
 }
 
 /// Removes a lease and everything it had, its file last.
-fn clear(shared: &Shared, id: &str, directories: &HashSet<&'static str>) -> Result<()> {
+fn clear(shared: &StoreInner, id: &str, directories: &HashSet<&'static str>) -> Result<()> {
     for place in directories {
         let directory = shared.root.join(place).join(id);
         // Empty unless an `Active` was leaked.
@@ -182,7 +188,7 @@ fn forget(db: &Connection, id: &str) -> Attempt<()> {
 }
 
 /// Puts away what dead processes left; cheap when there is nothing. Says how many were dead.
-pub(crate) fn bury_dead(shared: &Shared) -> Result<usize> {
+pub(crate) fn bury_dead(shared: &StoreInner) -> Result<usize> {
     let ids = shared.catalog.read("listing leases", |db| {
         let mut query = db.prepare_cached("SELECT id FROM leases")?;
         let ids = query.query_map([], |row| row.get::<_, String>(0))?;
@@ -202,7 +208,7 @@ pub(crate) fn bury_dead(shared: &Shared) -> Result<usize> {
     Ok(dead)
 }
 
-impl Shared {
+impl StoreInner {
     pub(crate) fn lease_path(&self, id: &str) -> PathBuf {
         self.root.join("leases").join(id)
     }
@@ -246,7 +252,7 @@ impl Store {
         Ok(Lease(Store { slot }))
     }
 
-    pub(crate) fn shared(&self) -> &Shared {
+    pub(crate) fn shared(&self) -> &StoreInner {
         &self.slot.shared
     }
 }

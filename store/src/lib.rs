@@ -29,7 +29,7 @@
 //! `syncfs` once, then sets the name and clears the marks in one transaction. Opening a store
 //! whose marks bear another boot id checks what they are about.
 //!
-//! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format. [`Incoming`]
+//! [`Layout`] is a plain OCI image layout directory; [`Store`] shares its blob format. [`IncomingFile`]
 //! is a file that appears whole or not at all, for other code that keeps files on a disk.
 //!
 //! ```
@@ -80,19 +80,21 @@ mod unpack;
 mod usage;
 
 pub use blob::BlobWriter;
-pub use budget::{Budget, CacheEntry, Collected, Only, Removed, What, Why};
+pub use budget::{
+    Budget, CacheEntry, CollectionFilter, CollectionReport, ItemKind, RemovalReason, RemovedItem,
+};
 pub use check::{Problem, Severity};
 pub use container::ContainerRecord;
 pub use error::{Error, Result};
 pub use flight::Flight;
 pub use images::{ImageFilter, StoredImage, repository_and_tag};
-pub use incoming::{Incoming, settle};
+pub use incoming::{IncomingFile, settle};
 pub use layout::{Layout, Listing};
 pub use lease::Lease;
 pub use lookup::FoundImage;
 pub use manifest_list::ManifestList;
-pub use mount::{CacheMount, Sharing};
-pub use name::{Name, Published};
+pub use mount::{CacheMount, CacheSharing};
+pub use name::{Name, PublishedRoot};
 pub use snapshot::{Active, MAX_DEPTH, SnapshotId};
 pub use step::{StepNote, StepRecord};
 pub use store::{Options, Store};

@@ -6,13 +6,13 @@ use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use image::Digest;
 use rusqlite::{Connection, Row};
 
-use crate::budget::{Budget, CacheEntry, Collected, Removed, What, Why};
+use crate::budget::{Budget, CacheEntry, CollectionReport, ItemKind, RemovalReason, RemovedItem};
 use crate::catalog::{Attempt, DigestKey, Kind, number};
 use crate::step::Info;
 
-/// Something of the build cache, with what decides whether it stays.
+/// An entry of the build cache, with what decides whether it stays.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Cached<T> {
+pub(crate) struct EvictionCandidate<T> {
     pub(crate) id: T,
     /// Seconds since 1970.
     pub(crate) used: i64,
@@ -24,8 +24,8 @@ pub(crate) struct Cached<T> {
 pub(crate) struct CollectionPlan {
     blobs: BTreeMap<Digest, u64>,
     snapshots: BTreeMap<Digest, u64>,
-    pub(crate) steps: BTreeMap<Digest, Why>,
-    pub(crate) mounts: Vec<(Cached<String>, Why)>,
+    pub(crate) steps: BTreeMap<Digest, RemovalReason>,
+    pub(crate) mounts: Vec<(EvictionCandidate<String>, RemovalReason)>,
     /// What only the steps that go have kept.
     freed: HashSet<Digest>,
 }
@@ -54,7 +54,7 @@ struct Step {
 
 enum Candidate {
     Step(Step),
-    Mount(Cached<String>),
+    Mount(EvictionCandidate<String>),
 }
 
 impl CollectionPlan {
@@ -62,7 +62,7 @@ impl CollectionPlan {
     pub(crate) fn make(
         db: &Connection,
         budget: &Budget,
-        mounts: &[Cached<String>],
+        mounts: &[EvictionCandidate<String>],
         now: i64,
     ) -> Attempt<CollectionPlan> {
         let mut state = MarkState::read(db)?;
@@ -73,7 +73,7 @@ impl CollectionPlan {
         let mut plan = CollectionPlan::default();
         state.spend(budget, candidates(db, mounts)?, now, &mut plan);
         // What nothing needed before is only meant where its kind and name are.
-        let only = budget.only.as_ref();
+        let only = budget.filter.as_ref();
         let meant = |what, digest: &Digest, freed: &HashSet<Digest>| {
             freed.contains(digest)
                 || only.is_none_or(|only| {
@@ -82,9 +82,9 @@ impl CollectionPlan {
                 })
         };
         let blobs = state.blobs.iter().filter(|(d, _)| !state.live_blobs.contains(d));
-        plan.blobs.extend(blobs.filter(|(d, _)| meant(What::Blob, d, &plan.freed)));
+        plan.blobs.extend(blobs.filter(|(d, _)| meant(ItemKind::Blob, d, &plan.freed)));
         let snapshots = state.snapshots.iter().filter(|(d, _)| !state.live_snapshots.contains(d));
-        let snapshots = snapshots.filter(|(d, _)| meant(What::Snapshot, d, &plan.freed));
+        let snapshots = snapshots.filter(|(d, _)| meant(ItemKind::Snapshot, d, &plan.freed));
         plan.snapshots.extend(snapshots.map(|(digest, (_, size))| (*digest, *size)));
         Ok(plan)
     }
@@ -96,23 +96,25 @@ impl CollectionPlan {
     }
 
     /// The plan for the user.
-    pub(crate) fn report(&self) -> Collected {
-        let thing = |what, id: String, bytes, why| Removed { what, id, bytes, why };
+    pub(crate) fn report(&self) -> CollectionReport {
+        let thing =
+            |what, id: String, bytes, why| RemovedItem { kind: what, id, bytes, reason: why };
         let content = |what, digest: &Digest, bytes: u64| {
             let why = match self.freed.contains(digest) {
-                true => Why::Asked,
-                false => Why::Unneeded,
+                true => RemovalReason::Asked,
+                false => RemovalReason::Unneeded,
             };
             thing(what, digest.to_string(), bytes, why)
         };
-        let blobs = self.blobs.iter().map(|(d, size)| content(What::Blob, d, *size));
-        let snapshots = self.snapshots.iter().map(|(d, size)| content(What::Snapshot, d, *size));
-        let steps = self.steps.iter().map(|(d, why)| thing(What::Step, d.to_string(), 0, *why));
+        let blobs = self.blobs.iter().map(|(d, size)| content(ItemKind::Blob, d, *size));
+        let snapshots =
+            self.snapshots.iter().map(|(d, size)| content(ItemKind::Snapshot, d, *size));
+        let steps = self.steps.iter().map(|(d, why)| thing(ItemKind::Step, d.to_string(), 0, *why));
         let mounts =
-            self.mounts.iter().map(|(m, why)| thing(What::Mount, m.id.clone(), m.bytes, *why));
-        let removed: Vec<Removed> = blobs.chain(snapshots).chain(steps).chain(mounts).collect();
+            self.mounts.iter().map(|(m, why)| thing(ItemKind::Mount, m.id.clone(), m.bytes, *why));
+        let removed: Vec<RemovedItem> = blobs.chain(snapshots).chain(steps).chain(mounts).collect();
         let bytes = removed.iter().map(|removed| removed.bytes).sum();
-        Collected { removed, bytes }
+        CollectionReport { removed, bytes }
     }
 }
 
@@ -216,27 +218,27 @@ impl MarkState {
         let mut left = budget.keep_bytes.unwrap_or(u64::MAX);
         let mut reserved = budget.reserved;
         let oldest = budget.older_than.map(|age| now.saturating_sub(number(age.as_secs())));
-        let only = budget.only.as_ref();
+        let only = budget.filter.as_ref();
         // What is asked for without more is everything that is meant.
         let bounded = budget.keep_bytes.is_some() || oldest.is_some();
         for (used, candidate) in candidates {
             let (what, id, cost) = match &candidate {
-                Candidate::Mount(mount) => (What::Mount, mount.id.clone(), Some(mount.bytes)),
+                Candidate::Mount(mount) => (ItemKind::Mount, mount.id.clone(), Some(mount.bytes)),
                 Candidate::Step(step) => {
-                    (What::Step, step.key.to_string(), self.cost(step).map(|(_, bytes)| bytes))
+                    (ItemKind::Step, step.key.to_string(), self.cost(step).map(|(_, bytes)| bytes))
                 }
             };
             let bytes = cost.unwrap_or(0);
-            let shared = what == What::Step && bytes == 0;
+            let shared = what == ItemKind::Step && bytes == 0;
             let meant = only.is_none_or(|only| only.means(what, &id, shared));
             let old = oldest.is_some_and(|oldest| used < oldest);
             let all = (budget.all && oldest.is_none()) || (only.is_some() && !bounded);
             let why = match cost {
-                None => Some(Why::Broken),
+                None => Some(RemovalReason::Broken),
                 Some(bytes) if !meant || (reserved > 0 && bytes <= reserved) => None,
-                Some(_) if all => Some(Why::Asked),
-                Some(_) if old => Some(Why::Old),
-                Some(bytes) if bytes > left => Some(Why::Room),
+                Some(_) if all => Some(RemovalReason::Asked),
+                Some(_) if old => Some(RemovalReason::Old),
+                Some(bytes) if bytes > left => Some(RemovalReason::Room),
                 Some(_) => None,
             };
             if why.is_none() {
@@ -281,7 +283,10 @@ impl MarkState {
 
 /// The build cache, the last used first, with what each thing would free and whether images or
 /// containers have the rest of it.
-pub(crate) fn entries(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<CacheEntry>> {
+pub(crate) fn entries(
+    db: &Connection,
+    mounts: &[EvictionCandidate<String>],
+) -> Attempt<Vec<CacheEntry>> {
     let mut state = MarkState::read(db)?;
     for (kind, digest) in roots(db)? {
         let found = state.closure(kind, digest);
@@ -290,13 +295,13 @@ pub(crate) fn entries(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec
     let mut entries = Vec::new();
     for (used, candidate) in candidates(db, mounts)? {
         let (what, id, bytes, shared) = match candidate {
-            Candidate::Mount(mount) => (What::Mount, mount.id, mount.bytes, false),
+            Candidate::Mount(mount) => (ItemKind::Mount, mount.id, mount.bytes, false),
             Candidate::Step(step) => {
                 let bytes = state.cost(&step).map_or(0, |(_, bytes)| bytes);
-                (What::Step, step.key.to_string(), bytes, bytes == 0)
+                (ItemKind::Step, step.key.to_string(), bytes, bytes == 0)
             }
         };
-        entries.push(CacheEntry { what, id, used, bytes, shared, about: String::new() });
+        entries.push(CacheEntry { kind: what, id, used, bytes, shared, about: String::new() });
     }
     Ok(entries)
 }
@@ -325,7 +330,10 @@ fn roots(db: &Connection) -> Attempt<Vec<(Kind, Digest)>> {
 }
 
 /// The build cache, the last used first.
-fn candidates(db: &Connection, mounts: &[Cached<String>]) -> Attempt<Vec<(i64, Candidate)>> {
+fn candidates(
+    db: &Connection,
+    mounts: &[EvictionCandidate<String>],
+) -> Attempt<Vec<(i64, Candidate)>> {
     let mut candidates: Vec<(i64, Candidate)> =
         mounts.iter().map(|mount| (mount.used, Candidate::Mount(mount.clone()))).collect();
     each(db, "SELECT key, snapshot, layer, used FROM steps ORDER BY key", |row| {

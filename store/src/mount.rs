@@ -12,7 +12,7 @@ use crate::{Active, Result, Store, file};
 
 /// Who may use a cache mount at the same time (`RUN --mount=type=cache,sharing=…`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub enum Sharing {
+pub enum CacheSharing {
     /// Everybody.
     #[default]
     Shared,
@@ -51,20 +51,20 @@ impl Store {
     ///
     /// # Errors
     /// [`crate::Error::Cancelled`], [`crate::Error::File`], [`crate::Error::Catalog`].
-    pub fn cache_mount(&self, id: &str, sharing: Sharing, task: &Task) -> Result<CacheMount> {
+    pub fn cache_mount(&self, id: &str, sharing: CacheSharing, task: &Task) -> Result<CacheMount> {
         let base = Digest::of(id.as_bytes()).hex();
         let mut nap = Duration::from_millis(1);
         for attempt in 0u32.. {
             task.check()?;
             let directory = match (sharing, attempt) {
-                (Sharing::Private, 1..) => format!("{base}.{attempt}"),
+                (CacheSharing::Private, 1..) => format!("{base}.{attempt}"),
                 _ => base.clone(),
             };
-            let exclusive = sharing != Sharing::Shared;
+            let exclusive = sharing != CacheSharing::Shared;
             if let Some(mount) = self.try_mount(id, &directory, exclusive)? {
                 return Ok(mount);
             }
-            if sharing != Sharing::Private {
+            if sharing != CacheSharing::Private {
                 std::thread::sleep(nap);
                 nap = (nap * 2).min(LONGEST_NAP);
             }

@@ -22,7 +22,7 @@ pub struct Name {
 
 /// Something that was published: the root of an image, an index or an artifact.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Published {
+pub struct PublishedRoot {
     /// The manifest or index.
     pub descriptor: Descriptor,
     /// Its names, sorted; none for an untagged image.
@@ -33,9 +33,9 @@ pub struct Published {
     pub published: u64,
 }
 
-/// What a name must point at for it to be given to something else.
+/// What a name must point at before it moves.
 #[derive(Debug, Clone, Copy)]
-enum Before {
+enum Precondition {
     Anything,
     This(Option<Digest>),
 }
@@ -49,8 +49,8 @@ enum Outcome {
     Moved,
 }
 
-/// A manifest or index with what must be there for it to be whole.
-struct Checked {
+/// A manifest or index with the content that it needs to be complete.
+struct CheckedNode {
     node: Node,
     config: Option<Digest>,
     chain: Option<Digest>,
@@ -107,7 +107,7 @@ impl Store {
     /// [`Error::MissingChild`], [`Error::BadName`], the errors of [`Store::read`].
     pub fn publish(&self, name: &str, root: &Descriptor) -> Result<()> {
         check_name(name)?;
-        self.publish_root(Some(name), Before::Anything, root).map(drop)
+        self.publish_root(Some(name), Precondition::Anything, root).map(drop)
     }
 
     /// As [`Store::publish`], if the name still points at `before` (`None`: at nothing); otherwise
@@ -122,7 +122,7 @@ impl Store {
         root: &Descriptor,
     ) -> Result<bool> {
         check_name(name)?;
-        self.publish_root(Some(name), Before::This(before), root)
+        self.publish_root(Some(name), Precondition::This(before), root)
     }
 
     /// As [`Store::publish`] without a name: an untagged image, which stays until it is
@@ -131,15 +131,20 @@ impl Store {
     /// # Errors
     /// As [`Store::publish`].
     pub fn publish_untagged(&self, root: &Descriptor) -> Result<()> {
-        self.publish_root(None, Before::Anything, root).map(drop)
+        self.publish_root(None, Precondition::Anything, root).map(drop)
     }
 
     /// `false` if the name points elsewhere than it should.
-    fn publish_root(&self, name: Option<&str>, before: Before, root: &Descriptor) -> Result<bool> {
+    fn publish_root(
+        &self,
+        name: Option<&str>,
+        condition: Precondition,
+        root: &Descriptor,
+    ) -> Result<bool> {
         let nodes = self.walk(root)?;
         // A part that another process brought after our sync makes one more round.
         loop {
-            match self.name_if_synced(name, before, root, &nodes)? {
+            match self.name_if_synced(name, condition, root, &nodes)? {
                 Outcome::Named => return Ok(true),
                 Outcome::Moved => return Ok(false),
                 Outcome::Unsynced => self.sync()?,
@@ -151,13 +156,13 @@ impl Store {
     fn name_if_synced(
         &self,
         name: Option<&str>,
-        before: Before,
+        condition: Precondition,
         root: &Descriptor,
-        nodes: &BTreeMap<Digest, Checked>,
+        nodes: &BTreeMap<Digest, CheckedNode>,
     ) -> Result<Outcome> {
         let now = self.shared().now();
         self.slot.write("publishing", |db, pins| {
-            if let (Some(name), Before::This(expected)) = (name, before) {
+            if let (Some(name), Precondition::This(expected)) = (name, condition) {
                 let mut query = db.prepare_cached("SELECT digest FROM names WHERE name = ?")?;
                 let found = query.query_row([name], |row| row.get::<_, DigestKey>(0)).optional()?;
                 if found.map(|key| key.0) != expected {
@@ -205,7 +210,7 @@ impl Store {
     }
 
     /// Reads a root and all manifests and indexes below it.
-    fn walk(&self, root: &Descriptor) -> Result<BTreeMap<Digest, Checked>> {
+    fn walk(&self, root: &Descriptor) -> Result<BTreeMap<Digest, CheckedNode>> {
         let mut nodes = BTreeMap::new();
         let mut todo = vec![root.clone()];
         while let Some(descriptor) = todo.pop() {
@@ -219,7 +224,7 @@ impl Store {
             let bytes = self.read(&descriptor)?;
             let node =
                 Node::read(descriptor, bytes).map_err(|source| Error::document(digest, source))?;
-            let mut checked = Checked { node, config: None, chain: None };
+            let mut checked = CheckedNode { node, config: None, chain: None };
             match &checked.node {
                 Node::Index(index) => {
                     let below = index.manifests.iter().filter(|child| child.media_type.is_node());
@@ -294,7 +299,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Catalog`].
-    pub fn published(&self) -> Result<Vec<Published>> {
+    pub fn published(&self) -> Result<Vec<PublishedRoot>> {
         self.shared().catalog.read("listing images", |db| {
             let mut roots = db.prepare_cached(
                 "SELECT digest, descriptor, published FROM nodes WHERE published IS NOT NULL \
@@ -314,7 +319,7 @@ impl Store {
                 let published: i64 = row.get(2)?;
                 let names = names.query_map([digest], |row| row.get(0))?;
                 let images = images.query_map([digest], |row| Ok(row.get::<_, DigestKey>(0)?.0))?;
-                Ok(Published {
+                Ok(PublishedRoot {
                     descriptor: json_column(row, 1)?,
                     names: names.collect::<rusqlite::Result<_>>()?,
                     images: images.collect::<rusqlite::Result<_>>()?,
@@ -417,7 +422,7 @@ pub(crate) fn describe(node: &Node) -> Descriptor {
     described
 }
 
-fn record(db: &Connection, checked: &Checked, is_root: bool, now: i64) -> Attempt<()> {
+fn record(db: &Connection, checked: &CheckedNode, is_root: bool, now: i64) -> Attempt<()> {
     let node = &checked.node;
     let described = describe(node);
     db.prepare_cached(
@@ -479,7 +484,7 @@ pub(crate) fn json_column<T: serde::de::DeserializeOwned>(
 
 /// The root to take where several hold the one image whose id fits and none is named by its own
 /// digest: the image itself rather than a list it is in.
-fn one_image(found: &[Published], fits: impl Fn(Digest) -> bool) -> Option<Published> {
+fn one_image(found: &[PublishedRoot], fits: impl Fn(Digest) -> bool) -> Option<PublishedRoot> {
     let own = found.iter().any(|root| fits(root.descriptor.digest));
     let images = found.iter().flat_map(|root| &root.images).filter(|image| fits(**image));
     let images: std::collections::BTreeSet<&Digest> = images.collect();

@@ -6,11 +6,11 @@ use image::Digest;
 use rusqlite::{Connection, params};
 
 use crate::catalog::{Attempt, DigestKey, Kind};
-use crate::store::Shared;
+use crate::store::StoreInner;
 use crate::{Result, file};
 
 /// A mark of something made before the machine stopped.
-struct Stale {
+struct StaleMark {
     seq: i64,
     kind: Kind,
     digest: Digest,
@@ -18,14 +18,18 @@ struct Stale {
 
 /// Checks everything that bears a mark of another boot and drops what is broken. What a name
 /// points at bears no marks: publishing clears them after the disk has everything.
-pub(crate) fn drop_torn(shared: &Shared) -> Result<()> {
+pub(crate) fn drop_torn(shared: &StoreInner) -> Result<()> {
     let boot = &shared.options.boot_id;
     let stale = shared.catalog.read("looking for torn content", |db| {
         let mut query = db.prepare_cached(
             "SELECT seq, kind, digest FROM unsynced WHERE boot <> ? ORDER BY seq",
         )?;
         let rows = query.query_map([boot], |row| {
-            Ok(Stale { seq: row.get(0)?, kind: row.get(1)?, digest: row.get::<_, DigestKey>(2)?.0 })
+            Ok(StaleMark {
+                seq: row.get(0)?,
+                kind: row.get(1)?,
+                digest: row.get::<_, DigestKey>(2)?.0,
+            })
         })?;
         Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
     })?;
@@ -58,14 +62,14 @@ pub(crate) fn drop_torn(shared: &Shared) -> Result<()> {
     })
 }
 
-fn is_whole(shared: &Shared, digest: Digest) -> bool {
+fn is_whole(shared: &StoreInner, digest: Digest) -> bool {
     let path = file::blob_path(&shared.root.join("blobs"), digest);
     let Ok(Some(file)) = file::open(&path) else { return false };
     file::hash(digest.algorithm(), file).is_ok_and(|(found, _)| found == digest)
 }
 
 /// Takes a blob out of the store, inside a write transaction.
-pub(crate) fn drop_blob(db: &Connection, shared: &Shared, digest: Digest) -> Attempt<()> {
+pub(crate) fn drop_blob(db: &Connection, shared: &StoreInner, digest: Digest) -> Attempt<()> {
     db.execute("DELETE FROM blobs WHERE digest = ?", [DigestKey(digest)])?;
     db.execute("DELETE FROM nodes WHERE digest = ?", [DigestKey(digest)])?;
     db.execute("DELETE FROM edges WHERE parent = ?", [DigestKey(digest)])?;
@@ -79,7 +83,7 @@ pub(crate) fn drop_blob(db: &Connection, shared: &Shared, digest: Digest) -> Att
 }
 
 /// Takes a snapshot and all that lie on it out of the store, inside a write transaction.
-pub(crate) fn drop_snapshot(db: &Connection, shared: &Shared, digest: Digest) -> Attempt<()> {
+pub(crate) fn drop_snapshot(db: &Connection, shared: &StoreInner, digest: Digest) -> Attempt<()> {
     let mut query = db.prepare_cached(
         "WITH RECURSIVE above(id) AS (SELECT ?1 UNION SELECT s.id FROM snapshots s JOIN above \
          ON s.parent = above.id) SELECT id FROM above",

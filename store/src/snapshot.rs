@@ -11,7 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use crate::blob::mark_unsynced;
 use crate::catalog::{Attempt, DigestKey, Kind};
 use crate::lease::Pins;
-use crate::store::Shared;
+use crate::store::StoreInner;
 use crate::{Error, Result, Store, file};
 
 /// How many snapshots may lie on each other: what the kernel's overlay takes.
@@ -235,7 +235,7 @@ impl Store {
     }
 }
 
-impl Shared {
+impl StoreInner {
     /// The directory of a snapshot; its tree is `fs` below it.
     pub(crate) fn snapshot_path(&self, id: Digest) -> PathBuf {
         self.root.join("snapshots").join(id.hex())

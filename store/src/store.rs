@@ -37,7 +37,7 @@ pub struct Store {
 
 /// What all handles of one process on one store share.
 #[derive(Debug)]
-pub(crate) struct Shared {
+pub(crate) struct StoreInner {
     pub(crate) root: PathBuf,
     pub(crate) options: Options,
     pub(crate) catalog: Catalog,
@@ -76,7 +76,7 @@ impl Store {
                 format!("its catalog version is {version}, this program supports {SCHEMA_VERSION}");
             return Err(Error::Format { path: root.to_owned(), reason });
         }
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(StoreInner {
             root: root.to_owned(),
             options,
             catalog,
@@ -135,7 +135,7 @@ fn create(root: &Path, user_xattr: bool) -> Result<Catalog> {
 
 /// Deletes what is in the trash beside the caller's work; if the process ends first, the next
 /// one goes on.
-fn empty_trash_meanwhile(shared: &Arc<Shared>) -> Result<()> {
+fn empty_trash_meanwhile(shared: &Arc<StoreInner>) -> Result<()> {
     if file::list(&shared.root.join("trash"))?.is_empty() {
         return Ok(());
     }
@@ -151,7 +151,7 @@ fn empty_trash_meanwhile(shared: &Arc<Shared>) -> Result<()> {
     Ok(())
 }
 
-impl Shared {
+impl StoreInner {
     /// Seconds since 1970.
     pub(crate) fn now(&self) -> i64 {
         let since = (self.options.clock)().duration_since(UNIX_EPOCH).unwrap_or_default();

@@ -8,7 +8,7 @@ use std::sync::PoisonError;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use image::{Descriptor, Digest, Image, Layer};
-use layers::{Applied, ApplyOptions, Whiteouts};
+use layers::{AppliedLayer, ApplyOptions, Whiteouts};
 use task::{Cancelled, Task};
 
 use crate::{Active, BlobWriter, Error, Result, SnapshotId, Store};
@@ -18,7 +18,7 @@ use crate::{Active, BlobWriter, Error, Result, SnapshotId, Store};
 #[derive(Debug)]
 pub struct PendingLayer {
     digest: Digest,
-    applied: Applied,
+    applied: AppliedLayer,
     active: Active,
 }
 
@@ -91,7 +91,7 @@ impl Store {
         digest: Digest,
         stream: impl Read,
         task: &Task,
-    ) -> Result<Applied> {
+    ) -> Result<AppliedLayer> {
         let options = ApplyOptions {
             whiteouts: Whiteouts::Overlay,
             user_xattr: self.shared().options.user_xattr,

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use image::{Descriptor, Digest};
 use task::Task;
 
-use crate::budget::{Budget, CacheEntry, What};
+use crate::budget::{Budget, CacheEntry, ItemKind};
 use crate::mark::{each, entries, key};
 use crate::step::StepNote;
 use crate::{Result, Store, file};
@@ -133,7 +133,7 @@ impl Store {
         }
         let bytes = |all| -> Result<u64> {
             let plan = self.collect(&Budget { all, dry_run: true, ..Budget::default() }, task)?;
-            let content = plan.removed.iter().filter(|removed| removed.what != What::Mount);
+            let content = plan.removed.iter().filter(|removed| removed.kind != ItemKind::Mount);
             Ok(content.map(|removed| removed.bytes).sum())
         };
         usage.garbage = bytes(false)?;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 
 use serde_json::{Value, json};
 
-use crate::served::Served;
+use crate::served::ServedRegistry;
 use crate::{Bench, peer, wire};
 
 /// What says who asks; moto does not check it.
@@ -48,12 +48,12 @@ impl S3 {
     }
 
     /// A registry of ours on the bucket.
-    pub fn server(&self, bench: &Bench, arguments: &[&str]) -> Served {
+    pub fn server(&self, bench: &Bench, arguments: &[&str]) -> ServedRegistry {
         let endpoint = format!("http://{}", self.address);
         let bucket = ["--s3-bucket", "images", "--s3-endpoint", &endpoint, "--s3-prefix", "one"];
         let mut command = bench.command("rbuild");
         self.key(&mut command);
-        Served::start(command, &[&bucket, arguments].concat())
+        ServedRegistry::start(command, &[&bucket, arguments].concat())
     }
 
     /// Gives a program the key of the store.

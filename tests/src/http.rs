@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 
 /// What a request asked for.
 #[derive(Debug, Clone)]
-pub struct Asked {
+pub struct ReceivedRequest {
     /// The path with its query, without the slash at its beginning.
     pub path: String,
     /// Everything above the body, as it came.
@@ -22,7 +22,7 @@ pub struct Files {
     pub url: String,
     directory: PathBuf,
     redirects: Arc<Mutex<BTreeMap<String, String>>>,
-    asked: Arc<Mutex<Vec<Asked>>>,
+    received: Arc<Mutex<Vec<ReceivedRequest>>>,
 }
 
 impl Files {
@@ -32,7 +32,7 @@ impl Files {
         let address = listener.local_addr().expect("an address");
         let url = format!("http://{address}");
         let (redirects, asked) = (Arc::default(), Arc::default());
-        let files = Files { url, directory, redirects, asked };
+        let files = Files { url, directory, redirects, received: asked };
         let own = files.clone();
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -49,8 +49,8 @@ impl Files {
     }
 
     /// What was asked so far.
-    pub fn asked(&self) -> Vec<Asked> {
-        self.asked.lock().expect("nobody panicked").clone()
+    pub fn asked(&self) -> Vec<ReceivedRequest> {
+        self.received.lock().expect("nobody panicked").clone()
     }
 
     fn answer(&self, mut stream: TcpStream) {
@@ -61,10 +61,10 @@ impl Files {
         }
         let head = String::from_utf8_lossy(&head).into_owned();
         let path = head.split(' ').nth(1).unwrap_or("/").trim_start_matches('/').to_owned();
-        self.asked
+        self.received
             .lock()
             .expect("nobody panicked")
-            .push(Asked { path: path.clone(), head: head.clone() });
+            .push(ReceivedRequest { path: path.clone(), head: head.clone() });
         let plain = path.split('?').next().unwrap_or(&path);
         let redirect = self.redirects.lock().expect("nobody panicked").get(plain).cloned();
         let (status, more, body) = match (redirect, std::fs::read(self.directory.join(plain))) {

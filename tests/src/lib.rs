@@ -197,7 +197,7 @@ impl Bench {
         if std::fs::symlink_metadata(&link).is_err() {
             std::os::unix::fs::symlink(binary("rbuild"), &link).expect("a link");
         }
-        let copies = matches!(name, "rcopy" | "skopeo" | "crane");
+        let copies = matches!(name, "rcopy" | "skopeo" | "crane" | "regctl" | "oras");
         let as_is = self.command(if copies { "rcopy" } else { "rbuild" });
         let mut command = Command::new(link);
         command.current_dir(self.path());

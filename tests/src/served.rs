@@ -5,7 +5,7 @@ use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, PoisonError, mpsc};
 
 /// A running registry of ours, ended when this is dropped.
-pub struct Served {
+pub struct ServedRegistry {
     child: Child,
     /// `127.0.0.1:port`.
     pub address: String,
@@ -13,10 +13,10 @@ pub struct Served {
     said: Arc<Mutex<Vec<String>>>,
 }
 
-impl Served {
+impl ServedRegistry {
     /// Starts `rbuild registry serve` with these arguments on a free port.
     #[track_caller]
-    pub fn start(mut command: Command, arguments: &[&str]) -> Served {
+    pub fn start(mut command: Command, arguments: &[&str]) -> ServedRegistry {
         command.args(["registry", "serve", "--address", "127.0.0.1:0"]).args(arguments);
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().expect("rbuild starts");
@@ -44,7 +44,7 @@ impl Served {
         std::thread::spawn(move || {
             output.map_while(Result::ok).for_each(|line| drop(sender.send(line)));
         });
-        Served { child, address, lines, said }
+        ServedRegistry { child, address, lines, said }
     }
 
     /// What it said on standard error since it listens, so far.
@@ -76,7 +76,7 @@ impl Served {
     }
 }
 
-impl Drop for Served {
+impl Drop for ServedRegistry {
     fn drop(&mut self) {
         self.kill();
     }

@@ -2,7 +2,7 @@
 //! depend on it.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
-use e2e::{Bench, root};
+use e2e::{Bench, binary, peer, root, run};
 use registry_server::{Options, Registry};
 
 #[test]
@@ -27,6 +27,42 @@ fn rbuild_ends_with_125_and_rcopy_with_1_or_2() {
     bench.rcopy(["inspect", "--no-such-flag", &gone]).code(1);
     bench.rcopy(["inspect", "odd:place:x"]).code(1);
     bench.rcopy(["--help"]).ok();
+}
+
+#[test]
+fn help_lists_common_commands_and_all_of_them_and_explains_one() {
+    let bench = Bench::new();
+    let help = |line: &[&str]| bench.rbuild(line).ok().stdout;
+    let first = help(&["help"]);
+    assert_eq!(first, help(&["--help"]));
+    assert!(first.contains("\n  bud, build ") && !first.contains("\n  verify-build "), "{first}");
+    assert!(first.contains("rbuild help all"), "{first}");
+    let all = help(&["help", "all"]);
+    assert!(all.contains("\n  verify-build ") && all.contains("\n  run "), "{all}");
+    assert_eq!(help(&["help", "volume", "ls"]), help(&["volume", "ls", "--help"]));
+    bench.rbuild(["help", "no-such-verb"]).code(125).fails(&["no-such-verb"]);
+    let rcopy = bench.rcopy(["help", "all"]).ok().stdout;
+    assert!(rcopy.contains("\n  standalone-sign "), "{rcopy}");
+}
+
+#[test]
+fn without_proc_a_failed_build_says_so() {
+    if !root() || peer("unshare").is_none() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.write("context/Dockerfile", "FROM scratch\nCOPY Dockerfile /a/\n");
+    let script = "mount -t tmpfs none /proc && exec \"$0\" bud context";
+    let ours = bench.command("rbuild");
+    let mut unshare = std::process::Command::new("unshare");
+    unshare.args(["-m", "sh", "-c", script]).arg(binary("rbuild")).current_dir(bench.path());
+    for (name, value) in ours.get_envs() {
+        match value {
+            Some(value) => unshare.env(name, value),
+            None => unshare.env_remove(name),
+        };
+    }
+    run(&mut unshare).code(125).fails(&["mount /proc"]);
 }
 
 #[test]

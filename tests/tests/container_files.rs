@@ -163,6 +163,9 @@ fn volumes_are_made_listed_inspected_and_removed() {
         .ok();
     assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text().lines().count(), 2);
     assert_eq!(bench.rbuild(["volume", "ls", "-q", "--filter=label=a"]).ok().text(), "data");
+    // As docker: a format decides, whatever --quiet says.
+    let line = ["volume", "ls", "-q", "--filter=label=a", "--format={{.Driver}}"];
+    assert_eq!(bench.rbuild(line).ok().text(), "local");
     let place = bench.rbuild(["volume", "inspect", "-f", "{{.Mountpoint}}", "data"]).ok();
     assert!(std::path::Path::new(place.text()).is_dir());
     bench.rbuild(["volume", "rm", "data"]).fails(&["volume data is used by container one"]);
@@ -171,6 +174,17 @@ fn volumes_are_made_listed_inspected_and_removed() {
     assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().text(), "data");
     bench.rbuild(["volume", "rm", "data"]).ok();
     bench.rbuild(["volume", "rm", "data"]).fails(&["there is no volume \"data\""]);
+    for name in ["running", "ended"] {
+        let last = if name == "running" { "1000" } else { "0" };
+        bench.rbuild(["run", "-d", "--name", name, "-v=data:/d", "busybox", "sleep", last]).ok();
+    }
+    bench.rbuild(["volume", "rm", "-t", "0", "data"]).fails(&["--force"]);
+    bench.rbuild(["volume", "rm", "-f", "data"]).fails(&["volume data is used by container"]);
+    bench.rbuild(["volume", "rm", "-f", "-t", "0", "data"]).ok();
+    bench.rbuild(["volume", "exists", "data"]).code(1);
+    for name in ["running", "ended"] {
+        bench.rbuild(["container", "exists", name]).code(1);
+    }
     bench.rbuild(["volume", "create", "../x"]).fails(&["a volume's name"]);
     assert!(!bench.store().join("x").exists());
 }
@@ -355,4 +369,24 @@ fn programs_find_the_mounts_in_etc() {
     // A build does not get it.
     let look = ["run", "--rm", "--entrypoint=", "own", "ls", "/etc"];
     bench.rbuild(look).ok();
+}
+
+#[test]
+fn what_is_mounted_in_a_directory_does_not_change_it() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    bench.busybox();
+    let dockerfile = "FROM busybox\nRUN rm -rf /etc/hosts /etc/hostname /etc/resolv.conf /etc/mtab; mkdir -p /etc /data && \
+        touch -d 2001-01-01 /etc /data\n";
+    bench.build("bare", dockerfile, &[]).ok();
+    let run = ["run", "--name=it", "-v", "vol:/data/vol", "bare"];
+    bench.rbuild([&run[..], &["sh", "-c", "sleep 0"]].concat()).ok();
+    let changes = || bench.rbuild(["diff", "it"]).ok().stdout;
+    assert_eq!(changes(), "");
+    bench.rbuild(["commit", "it", "same"]).ok();
+    bench.rbuild(["rm", "it"]).ok();
+    bench.rbuild([&run[..], &["sh", "-c", "chmod 700 /etc; touch /data/x"]].concat()).ok();
+    assert_eq!(changes(), "C /data\nA /data/x\nC /etc\n");
 }

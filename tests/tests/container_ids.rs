@@ -79,7 +79,35 @@ fn a_mapped_container_is_entered_and_watched_like_others() {
     let pid = bench.rbuild(["inspect", "--format", "{{.State.Pid}}", "one"]).ok().stdout;
     let owner = std::fs::metadata(format!("/proc/{}", pid.trim())).unwrap().uid();
     assert_eq!(owner, 100_000);
-    bench.rbuild(["cp", "one:/made", "got"]).fails(&["its ids are its own", "stop it"]);
+    // Copied in both directions, owners are those that the container sees.
+    let look = ["exec", "one", "stat", "-c", "%u:%g", "/in", "/in/file", "/stream"];
+    let file = bench.write("in/file", "text");
+    std::os::unix::fs::chown(&file, Some(7), Some(8)).unwrap();
+    bench.rbuild(["exec", "one", "chown", "5:6", "/made"]).ok();
+    bench.rbuild(["cp", "in", "one:/"]).ok();
+    let tar = "tar -c --owner=9 --group=10 --transform=s/file/stream/ -C in file";
+    let unpack = e2e::run(
+        std::process::Command::new("sh")
+            .args(["-c", &format!("{tar} | \"$0\" cp - one:/")])
+            .arg(e2e::binary("rbuild"))
+            .env("RBUILD_ROOT", bench.store())
+            .current_dir(bench.path()),
+    );
+    unpack.ok();
+    assert_eq!(bench.rbuild(look).ok().stdout, "0:0\n7:8\n9:10\n");
+    for name in ["running", "stopped"] {
+        bench.rbuild(["cp", "one:/made", name]).ok();
+        let got = bench.path().join(name).metadata().unwrap();
+        assert_eq!((got.uid(), got.gid()), (5, 6), "{name}");
+        bench.rbuild(["stop", "-t0", "one"]).ok();
+    }
+    let other = ["run", "-d", "--name=two", "--userns=auto", "busybox", "sleep", "1000"];
+    bench.rbuild(other).ok();
+    bench.rbuild(["start", "one"]).ok();
+    bench.rbuild(["cp", "one:/made", "two:/"]).ok();
+    let told = bench.rbuild(["exec", "two", "stat", "-c", "%u:%g", "/made"]).ok();
+    assert_eq!(told.stdout, "5:6\n");
+    bench.rbuild(["rm", "-f", "two"]).ok();
     bench.rbuild(["rm", "-f", "one"]).ok();
 }
 
@@ -204,7 +232,7 @@ fn a_user_can_keep_himself_out_of_a_container() {
     let look = ["run", "--rm", "made", "stat", "-c", "%u:%g", "/made", "/tmp"];
     assert_eq!(bench.rbuild(look).ok().stdout, "7:8\n0:0\n");
     bench.rbuild(["restart", "-t0", "one"]).ok();
-    bench.rbuild(["cp", "one:/made", "got"]).fails(&["its ids are its own", "exec"]);
+    copies_keep_the_owners_of_inside(&bench, &user);
     bench.rbuild(["rm", "-f", "one"]).ok();
     for (flag, words) in [
         ("--uidmap=0:70000:10", "70000 to 70009 are not all among your 65537 ids"),
@@ -217,6 +245,59 @@ fn a_user_can_keep_himself_out_of_a_container() {
     bench.build("odd", odd, &[]).ok();
     let line = ["run", "--rm", "--userns=auto", "odd", "true"];
     bench.rbuild(line).code(125).fails(&["odd", "must be among the ids"]);
+}
+
+/// Of a container without the user's own id, running and stopped.
+fn copies_keep_the_owners_of_inside(bench: &Bench, user: &User) {
+    let file = bench.write("mine/file", "text");
+    for path in [&file, file.parent().unwrap()] {
+        std::os::unix::fs::chown(path, Some(user.uid), Some(user.gid)).unwrap();
+    }
+    for place in ["/running", "/stopped"] {
+        bench.rbuild(["cp", "mine", &format!("one:{place}")]).ok();
+        bench.rbuild(["cp", "one:/made", "got"]).ok();
+        // Who is 7 inside is the seventh of the user's ids: the user comes first.
+        let own = bench.rbuild(["unshare", "stat", "-c", "%u:%g", "got"]).ok();
+        assert_eq!(own.stdout, "7:8\n", "{place}");
+        bench.rbuild(["stop", "-t0", "one"]).ok();
+    }
+    bench.rbuild(["start", "one"]).ok();
+    let look = ["exec", "one", "stat", "-c", "%u:%g", "/running", "/running/file", "/stopped/file"];
+    assert_eq!(bench.rbuild(look).ok().stdout, "0:0\n0:0\n0:0\n");
+}
+
+#[test]
+fn a_user_who_keeps_his_ids_copies_his_files() {
+    let Some(user) = User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let file = bench.write("file", "text");
+    std::os::unix::fs::chown(&file, Some(user.uid), Some(user.gid)).unwrap();
+    bench.rbuild(["create", "--name=one", "--userns=keep-id", "busybox", "sleep", "1000"]).ok();
+    bench.rbuild(["cp", "file", "one:/tmp/before"]).ok();
+    bench.rbuild(["start", "one"]).ok();
+    bench.rbuild(["cp", "file", "one:/tmp/after"]).ok();
+    let own = format!("{}:{}", user.uid, user.gid);
+    let look = ["exec", "one", "stat", "-c", "%u:%g", "/tmp/before", "/tmp/after", "/bin"];
+    assert_eq!(bench.rbuild(look).ok().stdout, format!("{own}\n{own}\n0:0\n"));
+    bench.rbuild(["exec", "one", "cp", "/tmp/after", "/tmp/made"]).ok();
+    bench.rbuild(["cp", "one:/tmp/made", "back"]).ok();
+    let back = bench.path().join("back").metadata().unwrap();
+    assert_eq!((back.uid(), back.gid()), (user.uid, user.gid));
+    let packed = "cp one:/tmp/made - | tar -tv --numeric-owner";
+    let packed = run(std::process::Command::new("sh")
+        .args([
+            "-c",
+            &format!(
+                "setpriv --reuid={} --regid={} --clear-groups ./rbuild {packed}",
+                user.uid, user.gid
+            ),
+        ])
+        .env("RBUILD_ROOT", bench.store())
+        .env("HOME", bench.path().join("home"))
+        .current_dir(bench.path()));
+    assert!(packed.ok().stdout.contains(&own.replace(':', "/")));
+    bench.rbuild(["rm", "-f", "one"]).ok();
 }
 
 #[test]

@@ -45,6 +45,41 @@ fn a_container_joins_the_namespaces_of_another() {
 }
 
 #[test]
+fn containers_of_a_user_join_the_namespaces_of_each_other() {
+    let Some(user) = e2e::user::User::get() else { return };
+    let bench = Bench::of(user.uid, user.gid);
+    bench.busybox();
+    let script = "echo shared > /dev/shm/x; exec sleep 1000";
+    let serve = ["run", "-d", "--name=it", "-h=box", "busybox", "sh", "-c", script];
+    bench.rbuild(serve).ok();
+    let all = ["--pid", "--ipc", "--uts", "--network"].map(|flag| format!("{flag}=container:it"));
+    let script = "cat /dev/shm/x; hostname; cat /proc/1/comm; cat /sys/class/net/*/address";
+    let net = bench.rbuild(["exec", "it", "sh", "-c", "cat /sys/class/net/*/address"]);
+    let expected = format!("shared\nbox\nsleep\n{}", net.ok().stdout);
+    for kept in ["--rm", "--name=kept"] {
+        eventually("the other has written", || {
+            let flags = ["run", kept, "--replace"];
+            let flags = if kept == "--rm" { &flags[..2] } else { &flags[..] };
+            let line = flags.iter().copied().chain(all.iter().map(String::as_str));
+            let ran = bench.rbuild(line.chain(["busybox", "sh", "-c", script]));
+            ran.stdout == expected
+        });
+    }
+    // A later start finds the other again, also after that has started again.
+    bench.rbuild(["restart", "-t0", "it"]).ok();
+    eventually("the other has written", || {
+        bench.rbuild(["start", "-a", "kept"]).stdout.starts_with("shared\nbox\n")
+    });
+    // Containers with ids of their own share these.
+    bench.rbuild(["run", "-d", "--name=mine", "--userns=auto", "busybox", "sleep", "1000"]).ok();
+    let look = "readlink /proc/self/ns/user";
+    let own = bench.rbuild(["exec", "mine", "sh", "-c", look]).ok().stdout;
+    let line = ["run", "--rm", "--userns=container:mine", "--ipc=container:mine", "busybox", "sh"];
+    assert_eq!(bench.rbuild([&line[..], &["-c", look]].concat()).ok().stdout, own);
+    bench.rbuild(["rm", "-fa"]).ok();
+}
+
+#[test]
 fn device_rules_open_devices_that_a_container_makes() {
     if !root() {
         return;

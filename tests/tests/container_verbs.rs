@@ -333,3 +333,60 @@ fn the_monitor_is_shown_while_it_runs() {
     assert_eq!(shown.text(), std::fs::read_to_string(file).unwrap());
     bench.rbuild(["rm", "-f", "one"]).ok();
 }
+
+#[test]
+fn a_container_that_waits_for_its_end_is_stopping() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    let script = "trap '' TERM; echo ready; while :; do sleep 0.1; done";
+    bench.rbuild(["run", "-d", "--name=it", "busybox", "sh", "-c", script]).ok();
+    eventually("it runs", || bench.rbuild(["logs", "it"]).ok().stdout == "ready\n");
+    let mut stop = bench.command("rbuild");
+    let mut stop = stop.args(["stop", "--time=-1", "it"]).spawn().unwrap();
+    eventually("it is stopping", || names(&bench, &["--filter=status=stopping"]) == "it");
+    assert_eq!(bench.rbuild(["ps", "--format={{.Status}}"]).ok().text(), "Stopping");
+    let shown = "{{.State.Status}} {{.State.Running}}";
+    let shown = bench.rbuild(["inspect", "--format", shown, "it"]).ok();
+    assert_eq!(shown.text(), "stopping true");
+    // It runs still.
+    assert_eq!(names(&bench, &["--filter=status=running"]), "it");
+    assert_eq!(bench.rbuild(["exec", "it", "echo", "here"]).ok().text(), "here");
+    bench.rbuild(["rm", "it"]).fails(&["running", "--force"]);
+    // A command that waits for it and is killed leaves it as it was.
+    stop.kill().unwrap();
+    stop.wait().unwrap();
+    eventually("it is not stopping", || names(&bench, &["--filter=status=stopping"]).is_empty());
+    assert!(bench.rbuild(["ps", "--format={{.Status}}"]).ok().text().starts_with("Up "));
+    bench.rbuild(["rm", "-f", "it"]).ok();
+    for filter in ["status=odd", "health=odd"] {
+        bench.rbuild(["ps", "--filter", filter]).fails(&["not supported", filter]);
+    }
+}
+
+#[test]
+fn a_program_ends_with_its_container() {
+    if !root() {
+        return;
+    }
+    let bench = bench();
+    for end in [&["stop", "-t0", "it"][..], &["rm", "-f", "it"], &["restart", "-t0", "it"]] {
+        bench.rbuild(["rm", "-f", "it"]).ok();
+        bench.rbuild(["run", "-d", "--name=it", "busybox", "sleep", "1000"]).ok();
+        let mut exec = bench.command("rbuild");
+        let exec = exec.args(["exec", "it", "sh", "-c", "touch /here; sleep 1000"]);
+        let exec = exec.stderr(std::process::Stdio::piped()).spawn().unwrap();
+        eventually("the program runs", || bench.rbuild(["exec", "it", "ls", "/here"]).code == 0);
+        bench.rbuild(end).ok();
+        let ended = exec.wait_with_output().unwrap();
+        assert_eq!(ended.status.code(), Some(137), "{end:?}");
+        assert_eq!(String::from_utf8_lossy(&ended.stderr), "", "{end:?}");
+    }
+    bench.rbuild(["pause", "it"]).ok();
+    bench.rbuild(["pause", "it"]).fails(&["container it is not running: paused"]);
+    bench.rbuild(["exec", "it", "true"]).fails(&["container it is paused", "rbuild unpause it"]);
+    bench.rbuild(["unpause", "it"]).ok();
+    bench.rbuild(["exec", "it", "true"]).ok();
+    bench.rbuild(["rm", "-f", "it"]).ok();
+}

@@ -327,7 +327,7 @@ fn add_takes_commits_and_files() {
         "{}",
         built.told()
     );
-    let sent = |asked: &[e2e::http::Asked]| {
+    let sent = |asked: &[e2e::http::ReceivedRequest]| {
         asked.iter().filter(|a| a.head.to_lowercase().contains("authorization: ")).count()
     };
     assert_eq!((sent(&here.asked()), sent(&there.asked())), (3, 0));

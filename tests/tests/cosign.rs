@@ -8,12 +8,12 @@ use e2e::Bench;
 use e2e::watch::guarded;
 use registry_server::{Options, Registry};
 use serde_json::{Value, json};
-use standins::{Served, World, serve};
+use standins::{StandinServer, World, serve};
 
 const DEV: &str = "dev@team.example";
 
 /// Where to sign, in cosign's words; with one log or the other.
-fn signing_config(served: &Served, tiles: bool) -> Value {
+fn signing_config(served: &StandinServer, tiles: bool) -> Value {
     let service = |url: &str, version: u8| {
         json!([{
             "url": url, "majorApiVersion": version, "operator": "standin.example",

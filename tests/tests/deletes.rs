@@ -1,6 +1,7 @@
 //! What is deleted, and what is not.
 #![allow(clippy::unwrap_used, reason = "tests")]
 
+use e2e::registry::DockerRegistry;
 use e2e::scene::Scene;
 use e2e::terminal::on_terminal;
 use registry_server::{Effect, Fault, Options, Registry};
@@ -72,4 +73,37 @@ fn an_archive_replaces_an_archive_and_no_other_file() {
             scene.copy("oci:image:app", &to(file)).ok();
         }
     }
+}
+
+#[test]
+fn a_mirror_keeps_what_is_attached_on_a_registry_without_referrers() {
+    let Some(target) = DockerRegistry::start() else { return };
+    let scene = Scene::new();
+    let source = Registry::start(Options::default()).unwrap();
+    let at = |name: &str| format!("{}/{name}", source.address());
+    for tag in ["1", "2", "3"] {
+        scene.copy("oci:image:app", &format!("docker://{}", at(&format!("team/app:{tag}")))).ok();
+    }
+    scene.bench.write("note", "n\n");
+    scene.rcopy(&["mutate", &at("team/app:2"), "-l", "a=b", "-t", &at("team/app:2")]).ok();
+    for tag in ["1", "2"] {
+        let attach = ["artifact", "attach", "--artifact-type", "text/x"];
+        let name = at(&format!("team/app:{tag}"));
+        scene.rcopy(&[&attach[..], &[&name, "note"]].concat()).ok();
+    }
+    let (from, to) = (at("team/app"), target.name("m"));
+    let sync = ["sync", "--src", "docker", "--dest", "docker", "--delete"];
+    let sync = |more: &[&str]| scene.rcopy(&[&sync[..], more, &[&from, &to]].concat());
+    let attached =
+        |tag: &str| scene.rcopy(&["tree", &target.name(&format!("m/app:{tag}"))]).ok().stdout;
+    for _ in 0..2 {
+        sync(&[]).ok();
+        assert!(attached("1").contains("text/x") && attached("2").contains("text/x"));
+    }
+    // What is attached goes with its image, and only with that.
+    scene.rcopy(&["delete", "--tag-only", &at("team/app:2")]).ok();
+    sync(&["--delete-limit", "50"]).ok();
+    let left = scene.rcopy(&["ls", &target.name("m/app")]).ok().stdout;
+    assert_eq!(left.lines().filter(|tag| tag.starts_with("sha256-")).count(), 1, "{left}");
+    assert!(attached("1").contains("text/x"));
 }

@@ -47,7 +47,12 @@ fn the_page_for_crane_holds() {
 
 #[test]
 fn the_page_for_regctl_holds() {
-    page("regctl.md", 10);
+    page("regctl.md", 35);
+}
+
+#[test]
+fn the_page_for_oras_holds() {
+    page("oras.md", 30);
 }
 
 #[test]

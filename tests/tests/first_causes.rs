@@ -1,7 +1,7 @@
 //! The error of an everyday mistake names the cause that a person needs, once, and what to do.
 #![allow(clippy::unwrap_used, reason = "a test")]
 
-use e2e::served::Served;
+use e2e::served::ServedRegistry;
 use e2e::{Bench, Ran, run};
 
 /// A line, the words its error must have, and those it must not.
@@ -43,7 +43,7 @@ fn said_once(ran: &Ran) {
 #[test]
 fn a_registry_that_cannot_serve_says_which_part_is_missing() {
     let bench = Bench::new();
-    let plain = Served::start(bench.command("rbuild"), &["--directory", "registry"]);
+    let plain = ServedRegistry::start(bench.command("rbuild"), &["--directory", "registry"]);
     bench.build("app", "FROM scratch\nCOPY f /f\n", &[("f", "text")]);
     bench.rbuild(["push", "-q", "app", &plain.name("team/app:1")]).ok();
     let a = &plain.address;
@@ -109,7 +109,7 @@ fn a_certificate_of_ones_own_is_named_with_what_to_do() {
     assert!(made.status.success(), "{made:?}");
     let text = "[storage]\ndirectory = \"registry\"\n[tls]\ncertificate = \"cert.pem\"\nkey = \"key.pem\"\n";
     bench.write("registry.toml", text);
-    let served = Served::start(bench.command("rbuild"), &["--config", "registry.toml"]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--config", "registry.toml"]);
     let name = served.name("app");
     let what = ["certificate", "certs.d", "--tls-verify=false"];
     check(
@@ -155,7 +155,7 @@ fn a_file_where_a_directory_is_needed_and_an_image_that_is_not_here_are_named() 
 #[test]
 fn an_empty_password_on_standard_input_is_no_password() {
     let bench = Bench::new();
-    let served = Served::start(bench.command("rbuild"), &["--directory", "registry"]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--directory", "registry"]);
     for program in ["rbuild", "rcopy"] {
         let mut login = bench.command(program);
         login.args(["login", "-u", "ann", "--password-stdin", &served.address]);

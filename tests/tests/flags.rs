@@ -12,7 +12,7 @@ const TAKEN: &[(&str, &str)] = &[
     ("Create.ignore", "a volume that exists is no failure"),
     ("Rmi.no_prune", "there are no unnamed parents"),
     ("Images.all", "steps leave no images that would be hidden"),
-    ("Inspect.verbose", "the containers of a network are always shown"),
+    ("Inspect.verbose", "it adds the services of a swarm, and networks of this machine have none"),
     ("Prune.force", "nothing is asked"),
     ("Push.all", "every image of an index goes along"),
     ("Push.remove_signatures", "signatures are not sent with manifest lists"),

@@ -49,6 +49,15 @@ impl<'a> Disk<'a> {
         assert_eq!(self.free(), 0);
     }
 
+    /// What was freed since is taken too.
+    fn refill(&self) {
+        let path = self.bench.store().join("fill");
+        let mut fill = Command::new("sh");
+        fill.args(["-c", "cat /dev/zero >> \"$0\""]).arg(&path);
+        assert_ne!(run(&mut fill).code, 0);
+        assert_eq!(self.free(), 0);
+    }
+
     fn unfill(&self) {
         std::fs::remove_file(self.bench.store().join("fill")).expect("a file");
     }
@@ -123,6 +132,54 @@ fn a_full_disk_is_named_and_room_can_be_made_on_it() {
     bench.rbuild(["check"]).ok();
     disk.unfill();
     bench.build("small", small, &[]).ok();
+    bench.rbuild(["check"]).ok();
+}
+
+#[test]
+fn containers_on_a_full_disk_are_seen_and_removed() {
+    if !root() {
+        return;
+    }
+    let bench = Bench::new();
+    let disk = Disk::mount(&bench);
+    bench.busybox();
+    let write = "head -c 1m /dev/urandom > /big; head -c 1m /dev/urandom > /data/big";
+    let run = |name: &str, flag: &str| {
+        let volume = format!("--volume={name}:/data");
+        let line = ["run", flag, "--name", name, &volume, "busybox", "sh", "-c"];
+        let last = if flag == "-d" {
+            format!("{write}; echo written; sleep 1000")
+        } else {
+            write.to_owned()
+        };
+        bench.rbuild(line.into_iter().chain([&*last])).ok();
+    };
+    for name in ["one", "two", "three"] {
+        run(name, "--interactive=false");
+    }
+    run("runs", "-d");
+    e2e::eventually("it has written", || bench.rbuild(["logs", "runs"]).stdout == "written\n");
+    disk.fill();
+    let all = bench.rbuild(["ps", "-a", "--sort=names", "--format={{.Names}}"]).ok();
+    assert_eq!(all.stdout, "one\nruns\nthree\ntwo\n");
+    bench.rbuild(["logs", "runs"]).ok();
+    bench.rbuild(["inspect", "runs"]).ok();
+    bench.rbuild(["volume", "ls"]).ok();
+    bench.rbuild(["stop", "-t0", "runs"]).ok();
+    // Each begins without a byte.
+    bench.rbuild(["rm", "one"]).ok();
+    disk.refill();
+    bench.rbuild(["rm", "-f", "runs"]).ok();
+    disk.refill();
+    bench.rbuild(["volume", "rm", "one"]).ok();
+    disk.refill();
+    bench.rbuild(["container", "prune", "-f"]).ok();
+    disk.refill();
+    bench.rbuild(["volume", "prune", "-a", "-f"]).ok();
+    disk.refill();
+    bench.rbuild(["system", "prune", "-a", "-f"]).ok();
+    assert_eq!(bench.rbuild(["ps", "-aq"]).ok().stdout, "");
+    assert_eq!(bench.rbuild(["volume", "ls", "-q"]).ok().stdout, "");
     bench.rbuild(["check"]).ok();
 }
 

@@ -4,11 +4,11 @@
 use e2e::watch::guarded;
 use e2e::{Bench, Ran};
 use registry_server::{Options, Registry};
-use standins::{Served, World, serve};
+use standins::{StandinServer, World, serve};
 
 struct Scene {
     bench: Bench,
-    served: Served,
+    served: StandinServer,
 }
 
 impl Scene {

@@ -12,14 +12,14 @@ use e2e::watch::guarded;
 use e2e::{Bench, Ran, root};
 use registry_server::{Options, Registry};
 use serde_json::{Value, json};
-use standins::{Repository, Served, World, serve};
+use standins::{Repository, StandinServer, World, serve};
 
 const WORKFLOW: &str = "https://github.com/team/app/.github/workflows/release.yml@refs/heads/main";
 const DEV: &str = "dev@team.example";
 
 struct Scene {
     bench: Bench,
-    served: Served,
+    served: StandinServer,
     registry: Registry,
 }
 

@@ -105,6 +105,9 @@ fn networks_are_made_shown_and_removed_as_docker_does() {
         serve(bench, "one", &["--network=web"]);
         let member = "{{range .Containers}}{{.Name}} {{.IPv4Address}}{{end}}";
         assert!(show(member).starts_with("one 10.202.0."));
+        // As docker: it adds the services of a swarm, which no network of one machine has.
+        let plain = bench.rbuild(["network", "inspect", "web"]).ok().stdout;
+        assert_eq!(bench.rbuild(["network", "inspect", "--verbose", "web"]).ok().stdout, plain);
         bench.rbuild(["network", "rm", "web"]).fails(&["web", "one"]);
         assert_eq!(ls(&["--filter=dangling=true"]), "");
         let ps = ["ps", "--filter=network=web", "--format={{.Names}} {{.Networks}}"];

@@ -1,5 +1,8 @@
 //! `rbuild runtime`: containers from bundles, step by step, alone and below the engines of others.
 
+#[path = "oci_runtime/devices.rs"]
+mod devices;
+
 use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};

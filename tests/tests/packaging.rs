@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 
 use e2e::http::Files;
-use e2e::served::Served;
+use e2e::served::ServedRegistry;
 use e2e::{Bench, binary, peer, repository, root, run};
 use serde_json::Value;
 
@@ -81,7 +81,7 @@ fn the_action_for_github_installs_a_release_and_the_workflow_builds_with_it() {
     install(&sum).ok();
     let added = std::fs::read_to_string(temporary.join("path")).unwrap();
 
-    let served = Served::start(bench.command("rbuild"), &["--directory", "registry"]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--directory", "registry"]);
     let workflow = yaml("docs/tutorials/ci-github.md");
     let steps = workflow["jobs"]["image"]["steps"].as_array().unwrap();
     for name in ["Log in", "Build and push"] {
@@ -105,7 +105,7 @@ fn the_template_for_gitlab_installs_a_release_builds_and_pushes() {
     let (_files, url, sum) = release(&bench);
     let programs = bench.path().join("programs");
     std::fs::create_dir(&programs).unwrap();
-    let served = Served::start(bench.command("rbuild"), &["--directory", "registry"]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--directory", "registry"]);
     let job = &yaml("packaging/gitlab/rbuild.gitlab-ci.yml")[".rbuild"];
     let lines = |key: &str| job[key].as_array().unwrap().clone();
     // The packages are of the job's image; the programs go to a directory of the test.
@@ -131,7 +131,7 @@ fn the_job_for_kubernetes_builds_with_its_arguments() {
         return;
     }
     let bench = Bench::new();
-    let served = Served::start(bench.command("rbuild"), &["--directory", "registry"]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--directory", "registry"]);
     bench.write("context/Dockerfile", "FROM scratch\nLABEL a=b\n");
     let job = yaml("docs/tutorials/ci-kubernetes.md");
     let container = &job["spec"]["template"]["spec"]["containers"][0];

@@ -476,3 +476,47 @@ fn a_layer_is_taken_away_from_every_image_of_an_index() {
     let line = ["mutate", "oci:both:app", "--drop-layer=1", "-t", "oci:wrong:app"];
     scene.rcopy(&line).fails(&["--drop-layer 1: the image has no such layer", "it has 1"]);
 }
+
+#[test]
+fn files_go_out_of_every_image_of_an_index_and_times_are_clamped() {
+    let scene = Scene::new();
+    let layer = |arch: &str| {
+        Layer::new()
+            .dir("etc", 0o755)
+            .file("etc/secret", 0o600, b"s")
+            .file("etc/kept", 0o644, arch.as_bytes())
+            .finish()
+    };
+    for arch in ["amd64", "arm64"] {
+        layout(&scene.bench.path().join(arch), "app", &[layer(arch)], |config| {
+            config.architecture = arch.to_owned();
+            config.created = Some("2030-01-01T00:00:00Z".to_owned());
+            steps(config, &["COPY all"]);
+            config.history[0].created = Some("2030-01-01T00:00:00Z".to_owned());
+        });
+    }
+    let append = ["index", "append", "-m", "oci:amd64:app", "-m", "oci:arm64:app", "-t"];
+    scene.rcopy(&[&append[..], &["oci:both:app"]].concat()).ok();
+    let change = ["mutate", "oci:both:app", "--strip", "/etc/secret", "--timestamp", "0", "-t"];
+    let made = scene.rcopy(&[&change[..], &["oci:less:app"]].concat()).ok().stdout;
+    assert_eq!(scene.rcopy(&[&change[..], &["oci:again:app"]].concat()).ok().stdout, made);
+    for arch in ["amd64", "arm64"] {
+        let platform = format!("--platform=linux/{arch}");
+        let get = |file: &str| scene.rcopy(&["get-file", &platform, "oci:less:app", file]);
+        get("/etc/secret").code(1);
+        assert_eq!(get("/etc/kept").ok().text(), arch);
+        let config = parsed(&scene.rcopy(&["config", &platform, "oci:less:app"]).ok().stdout);
+        assert_eq!(config["created"], "1970-01-01T00:00:00Z");
+        assert_eq!(config["history"][0]["created"], "1970-01-01T00:00:00Z");
+    }
+    scene.rcopy(&["validate", "oci:less:app"]).ok();
+    scene.rcopy(&["mutate", "oci:both:app", "--timestamp", "soon", "-t", "oci:x:y"]).code(1);
+    // An entry goes with what is about it.
+    let remove =
+        ["index", "remove", "oci:both:app", "--platform", "linux/arm64", "-t", "oci:one:app"];
+    scene.rcopy(&remove).ok();
+    let left = parsed(&scene.rcopy(&["index", "list", "--json", "oci:one:app"]).ok().stdout);
+    assert_eq!(left.as_array().unwrap().len(), 1);
+    let none = ["index", "remove", "oci:one:app", "--platform", "linux/arm64", "-t", "oci:x:y"];
+    scene.rcopy(&none).code(2).fails(&["no entry for linux/arm64"]);
+}

@@ -252,7 +252,6 @@ fn a_place_that_is_not_there_is_no_missing_image() {
 fn transports_that_there_are_not_are_no_names_of_images() {
     let scene = Scene::new();
     for (place, instead) in [
-        ("tarball:a.tar", "`rbuild import`"),
         ("sif:a.sif", "`rbuild import`"),
         ("ostree:a", "`rbuild import`"),
         ("atomic:a", "docker://"),

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use e2e::served::Served;
+use e2e::served::ServedRegistry;
 use e2e::{Bench, peer, run, wire};
 
 /// A certificate for 127.0.0.1 that signs itself, or that another signs, and its key.
@@ -67,7 +67,8 @@ fn rules_change_while_it_serves_and_clients_show_certificates() {
         bench.write("registry.toml", text)
     };
     let config = configure(2000);
-    let served = Served::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
+    let served =
+        ServedRegistry::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
     let layout = e2e::image::busybox(&bench.path().join("busybox"));
     let from = format!("oci:{}:busybox", layout.display());
     let name = |rest: &str| format!("docker://{}", served.name(rest));
@@ -151,7 +152,7 @@ fn clients_of_others_over_tls_with_passwords_and_rules() {
     );
     let config = config.to_str().unwrap();
     assert!(bench.rbuild(["registry", "check-config", config]).ok().text().ends_with("is good"));
-    let mut served = Served::start(bench.command("rbuild"), &["--config", config]);
+    let mut served = ServedRegistry::start(bench.command("rbuild"), &["--config", config]);
     let layout = e2e::image::busybox(&bench.path().join("busybox"));
     let from = format!("oci:{}:busybox", layout.display());
     let certs = bench.path().join("certs");
@@ -250,7 +251,7 @@ fn retention_collection_and_scrub_beside_a_server() {
          tags = [\"build-*\"]\nkeep-last = 1\nkeep-within = \"30d\"\ndelete-untagged = true\n",
     );
     let config = config.to_str().unwrap();
-    let served = Served::start(bench.command("rbuild"), &["--config", config]);
+    let served = ServedRegistry::start(bench.command("rbuild"), &["--config", config]);
     for number in 1..=4 {
         let tag = format!("build-{number}");
         let layer = e2e::image::Layer::new().file("tag", 0o644, tag.as_bytes()).finish();
@@ -325,7 +326,8 @@ fn what_goes_wrong_is_logged_without_being_asked_for_and_without_secrets() {
     let right =
         "webhooks = [\"http://127.0.0.1:1/secret\"]\nstorage = { directory = \"images\" }\n";
     let config = bench.write("registry.toml", right);
-    let served = Served::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
+    let served =
+        ServedRegistry::start(bench.command("rbuild"), &["--config", config.to_str().unwrap()]);
     let layer = e2e::image::Layer::new().file("a", 0o644, b"a").finish();
     e2e::image::layout(&bench.path().join("image"), "x", &[layer], |_| {});
     let to = format!("docker://{}", served.name("app:1"));

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use e2e::netns::Netns;
-use e2e::served::Served;
+use e2e::served::ServedRegistry;
 use e2e::{Bench, peer, root, run};
 use hickory_proto::op::{Message, OpCode};
 use hickory_proto::rr::rdata::A;
@@ -42,7 +42,7 @@ fn name_server(socket: UdpSocket, name: &'static str, addresses: [&str; 2]) -> A
 }
 
 /// A cache of the upstream that asks this name server, here or at the neighbour.
-fn cache(bench: &Bench, neighbour: Option<&Netns>, address: &str) -> Served {
+fn cache(bench: &Bench, neighbour: Option<&Netns>, address: &str) -> ServedRegistry {
     let directory = format!("cache-{address}");
     bench.write(
         &format!("{directory}.toml"),
@@ -62,7 +62,10 @@ fn cache(bench: &Bench, neighbour: Option<&Netns>, address: &str) -> Served {
     command.current_dir(bench.path());
     let (config, address) = (format!("{directory}.toml"), format!("{address}:5000"));
     let peers = ["--peers", "dns:cache.test:5000"];
-    Served::start(command, &[&["--config", &config, "--address", &address], &peers[..]].concat())
+    ServedRegistry::start(
+        command,
+        &[&["--config", &config, "--address", &address], &peers[..]].concat(),
+    )
 }
 
 #[test]
@@ -77,7 +80,7 @@ fn caches_that_find_each_other_by_dns_ask_the_upstream_once_for_each_blob() {
     let asked = name_server(socket, "cache.test", [Netns::HERE, Netns::WORLD]);
     let upstream = format!("{}:4000", Netns::HERE);
     let serving = ["--address", &upstream, "--directory", "upstream", "--access-log"];
-    let mut origin = Served::start(bench.command("rbuild"), &serving);
+    let mut origin = ServedRegistry::start(bench.command("rbuild"), &serving);
     let dockerfile = "FROM scratch\nCOPY a /a\nCOPY b /b\nCOPY c /c\n";
     bench.build("app", dockerfile, &[("a", "1"), ("b", "2"), ("c", "3")]).ok();
     bench.rbuild(["push", "-q", "--tls-verify=false", "app", &format!("{upstream}/app:1")]).ok();

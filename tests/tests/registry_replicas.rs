@@ -4,7 +4,7 @@
 use std::process::{Command, Stdio};
 
 use e2e::bucket::S3;
-use e2e::served::Served;
+use e2e::served::ServedRegistry;
 use e2e::{Bench, peer, run, wire};
 use image::Digest;
 
@@ -46,10 +46,10 @@ fn clients_read_blobs_from_the_bucket_where_the_server_redirects_them() {
 fn three_servers_share_a_bucket_and_one_dies_in_mid_upload() {
     let Some(store) = S3::start() else { return };
     let bench = Bench::new();
-    let mut servers: Vec<Served> = (0..3).map(|_| store.server(&bench, &[])).collect();
+    let mut servers: Vec<ServedRegistry> = (0..3).map(|_| store.server(&bench, &[])).collect();
     let layout = e2e::image::busybox(&bench.path().join("busybox"));
     let from = format!("oci:{}:busybox", layout.display());
-    let on = |server: &Served, name: &str| format!("docker://{}", server.name(name));
+    let on = |server: &ServedRegistry, name: &str| format!("docker://{}", server.name(name));
 
     // Pushed to one, read from another, by us and by others.
     bench.rcopy(["copy", &from, &on(&servers[0], "team/app:1")]).ok();

@@ -10,6 +10,8 @@ mod literals;
 mod nouns;
 #[path = "tidy/skips.rs"]
 mod skips;
+#[path = "tidy/vague.rs"]
+mod vague;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
@@ -416,6 +418,33 @@ fn a_name_of_a_type_is_of_few_crates() {
         let most = known.map_or(SHARED_NAME, |(_, crates)| *crates);
         assert!(of.len() <= most, "{name} is a type of {}", of.join(", "));
     }
+}
+
+/// The names that a file gives to types which are written elsewhere, or too long to write.
+fn aliases(text: &str) -> impl Iterator<Item = &str> {
+    code(text).lines().filter_map(|line| {
+        let line = match line.strip_prefix("pub") {
+            Some(rest) => rest.split_once(' ').map_or(rest, |(_, rest)| rest),
+            None => line,
+        };
+        line.strip_prefix("type ")?.split(|c: char| !c.is_alphanumeric()).next()
+    })
+}
+
+#[test]
+fn names_of_types_are_nouns() {
+    let mut vague = Vec::new();
+    let mut seen = BTreeSet::new();
+    for package in FLOORS.iter().map(|(package, _)| *package).chain(["tests"]) {
+        for (path, text) in sources(package).iter().filter(|(path, _)| !is_test(path)) {
+            let names = types(text).chain(aliases(text));
+            let found = vague::of(names, &mut seen).into_iter();
+            vague.extend(found.map(|name| format!("{}: {name}", path.display())));
+        }
+    }
+    assert!(vague.is_empty(), "name what these are, not what happens to them: {vague:#?}");
+    let gone: Vec<_> = vague::ALLOWED.iter().filter(|(name, _)| !seen.contains(name)).collect();
+    assert!(gone.is_empty(), "allowed, and no longer there: {gone:#?}");
 }
 
 #[test]

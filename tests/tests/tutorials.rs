@@ -1,4 +1,4 @@
-//! The commands of the tutorials, run as they are written.
+//! The commands of the tutorials and of README.md, run as they are written.
 
 use std::process::Command;
 
@@ -36,8 +36,8 @@ fn script(page: &str) -> String {
     script
 }
 
-/// Runs a tutorial in a network namespace of its own.
-fn follow(name: &str) {
+/// Runs the commands of a page in a network namespace of their own.
+fn follow(page: &str) {
     if !root() || peer("unshare").is_none() || peer("ip").is_none() {
         return;
     }
@@ -47,8 +47,7 @@ fn follow(name: &str) {
     let hub =
         "[[registry]]\nprefix = \"docker.io\"\nlocation = \"127.0.0.1:4999\"\ninsecure = true\n";
     let registries = bench.write("registries.conf", hub);
-    let page = repository().join("docs/tutorials").join(format!("{name}.md"));
-    let page = std::fs::read_to_string(page).expect("a tutorial");
+    let page = std::fs::read_to_string(repository().join(page)).expect("a page");
     let commands = script(&page);
     assert!(commands.lines().count() > 10, "{commands}");
     let script = bench.write("script", format!("{BEFORE}set -x\n{commands}"));
@@ -69,30 +68,35 @@ fn follow(name: &str) {
 }
 
 #[test]
+fn what_the_readme_says_to_try_works() {
+    follow("README.md");
+}
+
+#[test]
 fn the_tutorial_of_the_first_image_works() {
-    follow("first-image");
+    follow("docs/tutorials/first-image.md");
 }
 
 #[test]
 fn the_tutorial_of_mirrors_works() {
-    follow("mirror");
+    follow("docs/tutorials/mirror.md");
 }
 
 #[test]
 fn the_tutorial_of_signing_works() {
-    follow("sign-and-enforce");
+    follow("docs/tutorials/sign-and-enforce.md");
 }
 
 #[test]
 fn the_tutorial_of_a_private_registry_works() {
     if peer("htpasswd").is_some() {
-        follow("private-registry");
+        follow("docs/tutorials/private-registry.md");
     }
 }
 
 #[test]
 fn the_tutorial_of_debugging_works() {
-    follow("debug-a-build");
+    follow("docs/tutorials/debug-a-build.md");
 }
 
 /// The pages of CI services: the tests of packaging run them.

@@ -13,7 +13,7 @@ use crate::*;
 
 /// A whole layout of the sample image, to be broken.
 async fn layout(path: &Path) -> (LayoutImage, Descriptor) {
-    let image = LayoutImage::new(path, Named::Only);
+    let image = LayoutImage::new(path, ImageSelector::Only);
     let root = copy(&samples().image("one"), &image, &Open, &all(), &Task::silent()).await;
     (image, root.unwrap())
 }
@@ -87,7 +87,8 @@ async fn blobs_that_are_other_things() {
             }
             is_refused(&image, kind).await;
             // Nor does a neighbour that would link it take it.
-            let target = LayoutImage::new(&dir.path().join(format!("{at}-{kind}-to")), Named::Only);
+            let target =
+                LayoutImage::new(&dir.path().join(format!("{at}-{kind}-to")), ImageSelector::Only);
             let copied = copy(&image, &target, &Open, &all(), &Task::silent()).await;
             assert!(copied.is_err(), "{kind}");
             assert!(Source::resolve(&target).await.is_err(), "{kind}");
@@ -109,7 +110,7 @@ fn docker_archive(path: &Path, manifest: &str, files: &[(&str, &[u8])]) -> Archi
     }
     add("manifest.json", manifest.as_bytes());
     tar.finish().unwrap();
-    ArchiveSource::new(path, Form::Docker, Named::Only)
+    ArchiveSource::new(path, Form::Docker, ImageSelector::Only)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -131,7 +132,8 @@ async fn docker_archives() {
     // The control: it can be read, by name too, twice to the same digest.
     let source = docker_archive(&path, &good, &whole);
     let root = source.resolve().await.unwrap();
-    let named = |name: &str| ArchiveSource::new(&path, Form::Docker, Named::Name(name.to_owned()));
+    let named =
+        |name: &str| ArchiveSource::new(&path, Form::Docker, ImageSelector::Name(name.to_owned()));
     assert_eq!(named("docker.io/library/app:1").resolve().await.unwrap(), root);
     assert!(named("app:2").resolve().await.is_err());
     let memory = Memory::new();
@@ -159,8 +161,9 @@ async fn docker_archives() {
         is_refused(&docker_archive(&path, &manifest, &whole), what).await;
     }
     fs::write(&path, vec![b'x'; 2048]).unwrap();
-    is_refused(&ArchiveSource::new(&path, Form::Docker, Named::Only), "no tar").await;
-    is_refused(&ArchiveSource::new(dir.path(), Form::Docker, Named::Only), "a directory").await;
+    is_refused(&ArchiveSource::new(&path, Form::Docker, ImageSelector::Only), "no tar").await;
+    is_refused(&ArchiveSource::new(dir.path(), Form::Docker, ImageSelector::Only), "a directory")
+        .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,13 +207,13 @@ async fn a_failed_copy_leaves_what_was_there() {
     let dir = tempfile::tempdir().unwrap();
     let memory = samples();
     let path = dir.path().join("x.tar");
-    let whole = Archive::create(&path, Form::Oci).unwrap().only_image(Named::Only);
+    let whole = Archive::create(&path, Form::Oci).unwrap().only_image(ImageSelector::Only);
     copy(&memory.image("one"), &whole, &Open, &all(), &Task::silent()).await.unwrap();
     let precious = fs::read(&path).unwrap();
     let lost = *memory.digests().iter().find(|d| memory.get(**d).unwrap().len() > 500_000).unwrap();
     memory.remove(lost);
     for form in [Form::Oci, Form::Docker] {
-        let sink = Archive::create(&path, form).unwrap().only_image(Named::Only);
+        let sink = Archive::create(&path, form).unwrap().only_image(ImageSelector::Only);
         let copied = copy(&memory.image("one"), &sink, &Open, &all(), &Task::silent()).await;
         assert!(copied.is_err());
         drop(sink);
@@ -226,7 +229,7 @@ async fn archives_have_the_same_bytes_each_time() {
     let mut digests = Vec::new();
     for at in 0..3 {
         let path = dir.path().join(at.to_string());
-        let sink = Archive::create(&path, Form::Oci).unwrap().only_image(Named::Only);
+        let sink = Archive::create(&path, Form::Oci).unwrap().only_image(ImageSelector::Only);
         copy(&memory.image("many"), &sink, &Open, &all(), &Task::silent()).await.unwrap();
         digests.push(Digest::of(&fs::read(&path).unwrap()));
     }

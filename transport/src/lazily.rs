@@ -8,11 +8,13 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use copy::{Indexes, open_part, table_of};
 use image::{Descriptor, Image};
-use lazy::{Complaint, Fetch, LazyImage, Mounted};
+use lazy::{Complaint, Fetch, LazyImage, LazyMount};
 use task::{Cause, Task};
 use tokio::runtime::Handle;
 
-use crate::{CopyOptions, Error, Open, Origin, Resolved, Result, Select, Sink, Source, Unverified};
+use crate::{
+    CopyOptions, Error, Open, Origin, ResolvedSource, Result, Select, Sink, Source, Unverified,
+};
 use crate::{bridge, copy};
 
 /// An image whose files are fetched when they are read.
@@ -64,7 +66,7 @@ impl Lazily {
     ///
     /// # Errors
     /// [`lazy::Error::Mount`].
-    pub fn mount(&self) -> lazy::Result<Mounted> {
+    pub fn mount(&self) -> lazy::Result<LazyMount> {
         self.image.mount()
     }
 
@@ -76,8 +78,9 @@ impl Lazily {
     pub fn keep(&self, sink: &dyn Sink) -> Result<Descriptor> {
         let filling = Error::at("fetching the rest of the image", crate::Side::Source);
         self.image.fill(&self.task).map_err(|error| filling(error.into()))?;
-        let fetched = Fetched { image: Arc::clone(&self.image), inner: Arc::clone(&self.source) };
-        let source = Resolved::new(&fetched, self.root.clone());
+        let fetched =
+            LazySource { image: Arc::clone(&self.image), inner: Arc::clone(&self.source) };
+        let source = ResolvedSource::new(&fetched, self.root.clone());
         let options = CopyOptions { select: Select::All, ..CopyOptions::default() };
         // What let the image be run let it be kept.
         self.handle.block_on(copy(&source, sink, &Open, &options, &self.task))
@@ -101,14 +104,14 @@ impl Fetch for Remote {
     }
 }
 
-/// The image with the layers that were fetched part by part.
-struct Fetched {
+/// A source of the image with the layers that were fetched part by part.
+struct LazySource {
     image: Arc<LazyImage>,
     inner: Arc<dyn Source>,
 }
 
 #[async_trait]
-impl Source for Fetched {
+impl Source for LazySource {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         self.inner.resolve().await
     }

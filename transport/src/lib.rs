@@ -41,10 +41,10 @@ pub use buckets::{BUILDKIT_CACHE, Bucket, BucketImage, Service};
 pub use copy::bridge;
 pub use copy::{
     Artifact, ArtifactFiles, BASE_DIGEST, BASE_NAME, Base, Blob, Capabilities, CopyOptions, Draft,
-    Error, Finding, Format, FoundFile, Gate, IN_TOTO, Indexes, LayerFile, Layers, Leaf, Location,
-    Named, Open, Origin, Originals, Overlay, PREDICATE_TYPE, Plan, Rebase, RebaseReport,
-    Recompress, Referrer, Resolved, Result, Role, Select, Side, Sink, Source, StorageAt, TITLE,
-    Touched, Trees, Unverified, attach, check_base, copy, entries, export, export_files,
+    Error, Finding, Format, FoundFile, Gate, IN_TOTO, ImageSelector, Indexes, LayerFile, Layers,
+    Leaf, Location, Open, Origin, Originals, Overlay, PREDICATE_TYPE, PathChange, Plan, Rebase,
+    RebaseReport, Recompress, Referrer, ResolvedSource, Result, Role, Select, Side, Sink, Source,
+    StorageAt, TITLE, Trees, Unverified, attach, check_base, copy, entries, export, export_files,
     fetch_file, file_of, foreign, image, is_digest_tag, layers_of, node, open, part_of, permit,
     publish, publish_document, read_back, read_layer, real_path, rebase, recompress, referrers,
     scratch, statements, tagged, titled, validate, write_whole,

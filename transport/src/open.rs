@@ -6,9 +6,9 @@ use task::Cause;
 
 use crate::at::{
     Archive, ArchiveSource, ContainersImage, ContainersSink, Daemon, DaemonSink, DaemonSource,
-    DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, archive_names,
+    DaemonTls, Directory, Form, LayoutImage, Registry, StoreImage, Tarball, archive_names,
 };
-use crate::{Error, Location, Named, Result, Side, Sink, Source, StorageAt};
+use crate::{Error, ImageSelector, Location, Result, Side, Sink, Source, StorageAt};
 
 /// What locations need to be opened; each is used only if a location needs it.
 pub struct Places<'a> {
@@ -53,7 +53,7 @@ impl Default for Machine {
     }
 }
 
-fn layout(path: &Path, named: &Named, places: &Places<'_>) -> LayoutImage {
+fn layout(path: &Path, named: &ImageSelector, places: &Places<'_>) -> LayoutImage {
     let Machine { shared_blobs, unsynced, .. } = places.machine;
     LayoutImage::new(path, named.clone()).sharing(shared_blobs.as_deref()).unsynced(*unsynced)
 }
@@ -89,6 +89,7 @@ impl Places<'_> {
                 Box::new(ArchiveSource::new(path, Form::Docker, named.clone()))
             }
             Location::Directory(path) => Box::new(Directory::new(path)),
+            Location::Tarball(paths) => Box::new(Tarball::new(paths)),
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSource::new(daemon(self)?, name)),
             Location::Containers(at, name) => Box::new(containers(at.as_ref(), name, self)),
@@ -124,6 +125,7 @@ impl Places<'_> {
             Location::Directory(path) => {
                 Box::new(Directory::new(path).unsynced(self.machine.unsynced))
             }
+            Location::Tarball(_) => return Err(cannot(location, "writing an image").into()),
             Location::Store(name) => Box::new(StoreImage::new(&(self.store)()?, Some(name))),
             Location::Daemon(name) => Box::new(DaemonSink::new(daemon(self)?, name)?),
             Location::Containers(at, name) => {
@@ -163,7 +165,7 @@ impl Places<'_> {
                 Ok(names.into_iter().map(|name| name.name).collect())
             }
             Location::Containers(at, name) => containers(at.as_ref(), name, self).names().await,
-            Location::Directory(_) | Location::Daemon(_) => {
+            Location::Directory(_) | Location::Tarball(_) | Location::Daemon(_) => {
                 Err(cannot(location, "listing names").into())
             }
         }
@@ -179,7 +181,7 @@ impl Places<'_> {
         let path = path.to_owned();
         let whole = if path.is_dir() {
             match path.join("oci-layout").exists() {
-                true => Location::Layout(path, Named::Only),
+                true => Location::Layout(path, ImageSelector::Only),
                 false => {
                     let directory = Location::Directory(path);
                     let name = directory.store_name()?;
@@ -187,10 +189,10 @@ impl Places<'_> {
                 }
             }
         } else {
-            let docker = Location::DockerArchive(path.clone(), Named::Only);
+            let docker = Location::DockerArchive(path.clone(), ImageSelector::Only);
             match self.names(&docker, None).await {
                 Ok(_) => docker,
-                Err(_) => Location::OciArchive(path, Named::Only),
+                Err(_) => Location::OciArchive(path, ImageSelector::Only),
             }
         };
         let names = self.names(&whole, None).await?;
@@ -199,7 +201,7 @@ impl Places<'_> {
             return Ok(vec![(whole, name)]);
         }
         let one = |name: String| {
-            let named = Named::Name(name);
+            let named = ImageSelector::Name(name);
             let from = match &whole {
                 Location::Layout(path, _) => Location::Layout(path.clone(), named),
                 Location::DockerArchive(path, _) => Location::DockerArchive(path.clone(), named),

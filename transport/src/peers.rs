@@ -11,8 +11,8 @@ use registry_client::{Client, Credential, Options};
 use task::{Cause, Outcome, Task};
 
 use crate::at::{Form, Memory, Registry, StoreImage};
-use crate::samples::{Ended, all, read_all, samples};
-use crate::suite::{Ends, check_place, store_at};
+use crate::samples::{OutcomeRecorder, all, read_all, samples};
+use crate::suite::{TestPlace, check_place, store_at};
 use crate::*;
 
 struct Server {
@@ -80,9 +80,12 @@ fn skopeo(arguments: &[&str]) -> Option<String> {
 fn locations(dir: &Path, server: Option<&Server>, name: &str) -> Vec<Location> {
     let path = |kind: &str| dir.join(format!("{name}-{kind}"));
     let mut locations = vec![
-        Location::Layout(path("oci"), Named::Name("v1".to_owned())),
-        Location::OciArchive(path("oci.tar"), Named::Name("v1".to_owned())),
-        Location::DockerArchive(path("docker.tar"), Named::Name(format!("r.example/{name}:v1"))),
+        Location::Layout(path("oci"), ImageSelector::Name("v1".to_owned())),
+        Location::OciArchive(path("oci.tar"), ImageSelector::Name("v1".to_owned())),
+        Location::DockerArchive(
+            path("docker.tar"),
+            ImageSelector::Name(format!("r.example/{name}:v1")),
+        ),
         Location::Directory(path("dir")),
         Location::Store(format!("localhost/{name}:v1")),
     ];
@@ -138,7 +141,7 @@ async fn a_registry_is_a_place() {
         count.set(count.get() + 1);
         let image = Registry::new(&client, &server.reference(&format!("app{}:v1", count.get())));
         let again = image.clone();
-        Ends { sink: Box::new(image), source: Box::new(move || Box::new(again.clone())) }
+        TestPlace { sink: Box::new(image), source: Box::new(move || Box::new(again.clone())) }
     };
     check_place(&fresh, true).await;
 }
@@ -223,7 +226,8 @@ async fn we_read_what_skopeo_writes() {
     let Some(server) = Server::start() else { return };
     let machine = Machine::new();
     let memory = samples();
-    let origin = Location::Layout(machine.path().join("origin"), Named::Name("v1".to_owned()));
+    let origin =
+        Location::Layout(machine.path().join("origin"), ImageSelector::Name("v1".to_owned()));
     machine.put(&memory, "one", &origin).await.unwrap();
     let config = manifest(&*machine.source(&origin)).await.config.digest;
     // On its way to a registry skopeo compresses the layers.
@@ -234,12 +238,18 @@ async fn we_read_what_skopeo_writes() {
     }
     let path = |name: &str| machine.path().join(name);
     let cases = [
-        (Location::Layout(path("s-oci"), Named::Name("v1".to_owned())), true),
-        (Location::Layout(path("s-oci-unnamed"), Named::Only), true),
-        (Location::OciArchive(path("s-oci.tar"), Named::Name("v1".to_owned())), true),
+        (Location::Layout(path("s-oci"), ImageSelector::Name("v1".to_owned())), true),
+        (Location::Layout(path("s-oci-unnamed"), ImageSelector::Only), true),
+        (Location::OciArchive(path("s-oci.tar"), ImageSelector::Name("v1".to_owned())), true),
         (Location::Directory(path("s-dir")), true),
-        (Location::DockerArchive(path("s.tar"), Named::Name("r.example/app:v1".to_owned())), false),
-        (Location::DockerArchive(path("s-unnamed.tar"), Named::Only), false),
+        (
+            Location::DockerArchive(
+                path("s.tar"),
+                ImageSelector::Name("r.example/app:v1".to_owned()),
+            ),
+            false,
+        ),
+        (Location::DockerArchive(path("s-unnamed.tar"), ImageSelector::Only), false),
     ];
     for (at, (location, same)) in cases.iter().enumerate() {
         let name = location.to_string();
@@ -266,12 +276,12 @@ async fn neighbours_on_a_registry_mount_and_a_second_copy_asks_twice() {
     let first = Registry::new(&client, &server.reference("a:v1"));
     let task = Task::silent();
     copy(&memory.image("many"), &first, &Open, &all(), &task).await.unwrap();
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     let second = Registry::new(&client, &server.reference("b:v1"));
     copy(&first, &second, &Open, &all(), &task).await.unwrap();
     // Three configs, three own layers, one shared: all mounted.
     assert_eq!(ended.count(Outcome::Reused), 7);
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     copy(&first, &second, &Open, &all(), &task).await.unwrap();
     assert!(ended.0.lock().unwrap().is_empty());
     let mut tags = second.tags(None).await.unwrap();
@@ -313,7 +323,8 @@ async fn artifacts_are_found_by_their_subject_in_every_place() {
         // The image is still the one that is named.
         assert_eq!(source.resolve().await.unwrap().digest, root.digest, "{location}");
         // Image and artifact travel together.
-        let target = Location::Layout(machine.path().join("target"), Named::Name("t".to_owned()));
+        let target =
+            Location::Layout(machine.path().join("target"), ImageSelector::Name("t".to_owned()));
         let sink = places.sink(&target).unwrap();
         let options = CopyOptions { referrers: true, ..all() };
         copy(&*source, &*sink, &Open, &options, &Task::silent()).await.unwrap();
@@ -335,7 +346,7 @@ async fn tags_made_of_digests_travel_when_asked() {
     let artifact =
         Artifact { artifact_type: "application/x-test".to_owned(), ..Default::default() };
     publish(&*signed, None, &artifact, &task).await.unwrap();
-    let to = at::LayoutImage::new(&machine.path().join("to"), Named::Name("v1".to_owned()));
+    let to = at::LayoutImage::new(&machine.path().join("to"), ImageSelector::Name("v1".to_owned()));
     copy(&from, &to, &Open, &all(), &task).await.unwrap();
     assert_eq!(to.names().await.unwrap(), ["v1"]);
     let options = CopyOptions { digest_tags: true, ..all() };
@@ -385,7 +396,7 @@ async fn layers_unpack_while_they_arrive() {
     let store = store_at(&dir.path().join("store"));
     let memory = samples();
     let platform: image::Platform = "linux/arm64".parse().unwrap();
-    let (task, ended) = Ended::task();
+    let (task, ended) = OutcomeRecorder::task();
     let sink = |task: &Task| {
         let image = StoreImage::new(&store, Some("localhost/x:latest"));
         image.unpacked(platform.clone(), task.later("unpacking"))
@@ -414,7 +425,7 @@ async fn several_images_share_an_archive() {
         let platforms = ["linux/amd64", "linux/arm64", "linux/amd64"];
         let mut roots = Vec::new();
         for (name, platform) in names.iter().zip(platforms) {
-            let sink = archive.image(Named::Name((*name).to_owned()));
+            let sink = archive.image(ImageSelector::Name((*name).to_owned()));
             let select = Select::One(platform.parse().unwrap());
             let options = CopyOptions { select, ..CopyOptions::default() };
             let image = memory.image("many");
@@ -424,14 +435,17 @@ async fn several_images_share_an_archive() {
         archive.finish().await.unwrap();
         let open = |named| at::ArchiveSource::new(&path, form, named);
         for (name, root) in names.iter().zip(&roots) {
-            let source = open(Named::Name((*name).to_owned()));
+            let source = open(ImageSelector::Name((*name).to_owned()));
             let resolved = source.resolve().await.unwrap();
             assert_eq!(resolved.digest, root.digest);
             read_all(&source, &resolved).await;
         }
-        let missing: Cause = open(Named::Only).resolve().await.unwrap_err();
+        let missing: Cause = open(ImageSelector::Only).resolve().await.unwrap_err();
         assert!(missing.to_string().contains("name one"), "{missing}");
-        assert_eq!(open(Named::Position(1)).resolve().await.unwrap().digest, roots[1].digest);
+        assert_eq!(
+            open(ImageSelector::Position(1)).resolve().await.unwrap().digest,
+            roots[1].digest
+        );
         if form == Form::Docker {
             let name = format!("docker-archive:{}:r.example/b:2", path.display());
             skopeo(&["inspect", &name]);

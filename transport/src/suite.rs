@@ -10,8 +10,8 @@ use crate::at::Memory;
 use crate::samples::{all, read_all, samples};
 use crate::*;
 
-/// A fresh name in some place, as both ends.
-pub(crate) struct Ends {
+/// A fresh name in some place, as a sink and a source.
+pub(crate) struct TestPlace {
     pub(crate) sink: Box<dyn Sink>,
     /// Opens what the sink wrote.
     pub(crate) source: Box<dyn Fn() -> Box<dyn Source>>,
@@ -19,7 +19,7 @@ pub(crate) struct Ends {
 
 /// What every sink and the source of the same place must do. `fresh` makes an empty place;
 /// `indexes` tells whether it can hold an index.
-pub(crate) async fn check_place(fresh: &dyn Fn() -> Ends, indexes: bool) {
+pub(crate) async fn check_place(fresh: &dyn Fn() -> TestPlace, indexes: bool) {
     let memory = samples();
     there_and_back(&memory, "one", fresh()).await;
     if indexes {
@@ -29,7 +29,7 @@ pub(crate) async fn check_place(fresh: &dyn Fn() -> Ends, indexes: bool) {
     lacks_what_it_lacks(&fresh()).await;
 }
 
-async fn there_and_back(memory: &Memory, name: &str, ends: Ends) {
+async fn there_and_back(memory: &Memory, name: &str, ends: TestPlace) {
     let root = memory.named(name).unwrap();
     let from = memory.image(name);
     let task = Task::silent();
@@ -45,7 +45,7 @@ async fn there_and_back(memory: &Memory, name: &str, ends: Ends) {
     assert_eq!(back.named("x").unwrap().digest, root.digest);
 }
 
-async fn refuses_corruption(memory: &Memory, ends: &Ends) {
+async fn refuses_corruption(memory: &Memory, ends: &TestPlace) {
     let root = memory.named("one").unwrap();
     let whole = memory.get(root.digest).unwrap();
     let image::Node::Manifest(manifest) = image::Node::read(root, whole).unwrap() else {
@@ -74,7 +74,7 @@ async fn refuses_corruption(memory: &Memory, ends: &Ends) {
     assert!(ends.sink.contains(&victim).await.unwrap());
 }
 
-async fn lacks_what_it_lacks(ends: &Ends) {
+async fn lacks_what_it_lacks(ends: &TestPlace) {
     let source = (ends.source)();
     let resolved = source.resolve().await;
     assert_eq!(resolved.unwrap_err().kind(), Kind::NotFound);
@@ -88,28 +88,28 @@ async fn memory_is_a_place() {
     let fresh = || {
         let image = Memory::new().image("x");
         let again = image.clone();
-        Ends { sink: Box::new(image), source: Box::new(move || Box::new(again.clone())) }
+        TestPlace { sink: Box::new(image), source: Box::new(move || Box::new(again.clone())) }
     };
     check_place(&fresh, true).await;
 }
 
 fn place_in(
     make: impl Fn(&std::path::Path) -> (Box<dyn Sink>, Box<dyn Fn() -> Box<dyn Source>>),
-) -> (tempfile::TempDir, impl Fn() -> Ends) {
+) -> (tempfile::TempDir, impl Fn() -> TestPlace) {
     let dir = tempfile::tempdir().unwrap();
     let root = dir.path().to_owned();
     let count = std::cell::Cell::new(0);
     let fresh = move || {
         count.set(count.get() + 1);
         let (sink, source) = make(&root.join(count.get().to_string()));
-        Ends { sink, source }
+        TestPlace { sink, source }
     };
     (dir, fresh)
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_oci_layout_is_a_place() {
-    for named in [Named::Only, Named::Name("v1".to_owned())] {
+    for named in [ImageSelector::Only, ImageSelector::Name("v1".to_owned())] {
         let (_dir, fresh) = place_in(|path| {
             let image = at::LayoutImage::new(path, named.clone());
             let again = image.clone();
@@ -133,10 +133,10 @@ async fn a_directory_is_a_place() {
 #[tokio::test(flavor = "multi_thread")]
 async fn archives_are_places() {
     let cases = [
-        (at::Form::Oci, Named::Only),
-        (at::Form::Oci, Named::Name("v1".to_owned())),
-        (at::Form::Docker, Named::Only),
-        (at::Form::Docker, Named::Name("registry.example/app:v1".to_owned())),
+        (at::Form::Oci, ImageSelector::Only),
+        (at::Form::Oci, ImageSelector::Name("v1".to_owned())),
+        (at::Form::Docker, ImageSelector::Only),
+        (at::Form::Docker, ImageSelector::Name("registry.example/app:v1".to_owned())),
     ];
     for (form, named) in cases {
         let (_dir, fresh) = place_in(|path| {

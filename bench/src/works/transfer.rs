@@ -46,15 +46,15 @@ pub(super) fn copy_many_again_far(bench: &mut Bench<'_>) -> Result<()> {
 }
 
 /// A registry as the programs see it: as it is, or 20 ms away.
-struct Seen {
+struct RegistryView {
     registry: Registry,
     relay: Option<Relay>,
 }
 
-impl Seen {
-    fn new(registry: Registry, far: bool) -> Result<Seen> {
+impl RegistryView {
+    fn new(registry: Registry, far: bool) -> Result<RegistryView> {
         let relay = if far { Some(registry.far()?) } else { None };
-        Ok(Seen { registry, relay })
+        Ok(RegistryView { registry, relay })
     }
 
     fn name(&self, repository: &str) -> String {
@@ -94,10 +94,10 @@ fn copy(bench: &mut Bench<'_>, name: &'static str, again: bool, far: bool) -> Re
         turns.push((
             tool,
             Box::new(move |lap| {
-                let command = |to: &Seen| copy_between(tools, tool, &from, &to.name(name));
+                let command = |to: &RegistryView| copy_between(tools, tool, &from, &to.name(name));
                 if again {
                     if kept.is_none() {
-                        let to = Seen::new(Registry::empty(&directory)?, far)?;
+                        let to = RegistryView::new(Registry::empty(&directory)?, far)?;
                         lap.run(command(&to))?;
                         kept = Some(to);
                     }
@@ -106,7 +106,7 @@ fn copy(bench: &mut Bench<'_>, name: &'static str, again: bool, far: bool) -> Re
                     let usage = lap.run(command)?;
                     return to.registry.holds(name, &image).map(|()| usage);
                 }
-                let to = Seen::new(Registry::empty(&directory)?, far)?;
+                let to = RegistryView::new(Registry::empty(&directory)?, far)?;
                 let usage = lap.run(command(&to))?;
                 to.registry.holds(name, &image)?;
                 drop(to);

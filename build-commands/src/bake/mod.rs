@@ -8,13 +8,13 @@ use std::time::{Instant, SystemTime};
 use app::secret_flags::SecretFlags;
 use app::{App, observed_by};
 use bake::{Definition, Model, Override, Syntax, Target};
-use builder::{Built, RunningBuild};
+use builder::{BuildResult, RunningBuild};
 use clap::Args;
 use serde_json::{Map, Value, json};
 use task::Kind;
 
 use self::target::BakeTarget;
-use crate::bud::{self, Means, Shown};
+use crate::bud::{self, BuildResources, ResultDisplay};
 use crate::builds;
 use options::Dialect;
 use options::Failure;
@@ -144,7 +144,7 @@ impl Bake {
         target: &Target,
         asked: bool,
         scratch: &Path,
-    ) -> Result<Option<Built>, Failure> {
+    ) -> Result<Option<BuildResult>, Failure> {
         let mut wanted = BakeTarget::read(name, target, scratch)?;
         wanted.no_cache |= self.no_cache;
         wanted.pull |= self.pull;
@@ -169,7 +169,7 @@ impl Bake {
         mut wanted: BakeTarget,
         asked: bool,
         running: &mut RunningBuild,
-    ) -> Result<Option<Built>, Failure> {
+    ) -> Result<Option<BuildResult>, Failure> {
         let start = Instant::now();
         let progress = options::progress::chosen(self.progress)?;
         let prints_id = bud::prints_id(&wanted.outputs);
@@ -178,7 +178,7 @@ impl Bake {
         request.defer &= self.metadata_file.is_none() || !asked;
         request.keep = self.load;
         running.hide_secrets_of(&request);
-        let means = Means { secrets: SecretFlags::usual()?, ..Means::default() };
+        let means = BuildResources { secrets: SecretFlags::usual()?, ..BuildResources::default() };
         if let Some(question) = wanted.question()? {
             return question.answer(app, request, &means).map(|_| None);
         }
@@ -190,7 +190,8 @@ impl Bake {
         let dialect = Dialect::spoken();
         let pushes = self.push && asked;
         let tags = Vec::new();
-        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
+        let shown =
+            ResultDisplay { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
         shown.summary(&built);
         shown.result(&built)?;
         Ok(Some(built))

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use builder::{Built, CacheFrom, CacheRequest, CacheTo, Surroundings};
+use builder::{BuildResult, CacheFrom, CacheRequest, CacheTo, Surroundings};
 use clap::{Args, ValueEnum};
 use serde_json::json;
 
@@ -77,7 +77,7 @@ impl CacheFlags {
     }
 
     /// Tells why steps ran, if that was asked for; says whether standard output is used up.
-    pub(super) fn explain(&self, built: &Built) -> bool {
+    pub(super) fn explain(&self, built: &BuildResult) -> bool {
         match self.explain {
             None => false,
             Some(ExplainFormat::Text) => {

@@ -7,7 +7,7 @@ use dockerfile::{Dockerfile, Severity};
 use serde_json::Value;
 use task::Kind;
 
-use super::Means;
+use super::BuildResources;
 use options::Failure;
 use options::flags;
 
@@ -116,11 +116,16 @@ impl Question {
     ///
     /// # Errors
     /// The Dockerfile cannot be had or read; there is no such target.
-    pub(crate) fn answer(self, app: &App, request: Request, means: &Means) -> Result<u8, Failure> {
+    pub(crate) fn answer(
+        self,
+        app: &App,
+        request: Request,
+        resources: &BuildResources,
+    ) -> Result<u8, Failure> {
         let Question { subject, form, lenient } = self;
-        let request = &means.complete(app, request)?;
+        let request = &resources.complete(app, request)?;
         if subject == Subject::Check {
-            let checked = builder::check(request, &means.env(app)?)?;
+            let checked = builder::check(request, &resources.env(app)?)?;
             let text = match form {
                 AnswerFormat::Text => answer::findings(&checked),
                 AnswerFormat::Json => pretty(&answer::findings_json(&checked)),

@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::os::fd::AsFd;
 use std::sync::Arc;
 
-use builder::debug::{Debugging, OnFailure, Terminal};
+use builder::debug::{DebugOptions, OnFailure, Terminal};
 use clap::{Args, ValueEnum};
 use options::Failure;
 
@@ -42,7 +42,7 @@ impl DebugFlags {
     ///
     /// # Errors
     /// The terminal cannot be opened.
-    pub(super) fn request(&self) -> Result<Debugging, Failure> {
+    pub(super) fn request(&self) -> Result<DebugOptions, Failure> {
         let on_failure = match self.on_failure {
             Action::Stop => OnFailure::Stop,
             Action::Keep => OnFailure::Keep,
@@ -54,7 +54,7 @@ impl DebugFlags {
                 OnFailure::Keep
             }
         };
-        let mut debugging = Debugging::default();
+        let mut debugging = DebugOptions::default();
         debugging.on_failure = on_failure;
         debugging.resume.clone_from(&self.resume);
         Ok(debugging)

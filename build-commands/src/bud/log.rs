@@ -13,7 +13,7 @@ use image::Platform;
 use options::Failure;
 use options::progress::Progress;
 
-use ::progress::Rendering;
+use ::progress::ProgressDisplay;
 
 /// Where to write the build log.
 #[derive(Debug, Args)]
@@ -26,8 +26,8 @@ pub(super) struct LogFlags {
     logsplit: bool,
 }
 
-/// Standard error is a file as long as this lives.
-pub(super) struct Redirected {
+/// Redirects standard error to a file until this is dropped.
+pub(super) struct StderrRedirect {
     stderr: OwnedFd,
     /// One file per platform, with the messages that belong to none.
     split: Vec<(Platform, Arc<File>)>,
@@ -41,7 +41,7 @@ impl LogFlags {
         platforms: &[Platform],
         all_platforms: bool,
         progress: Progress,
-    ) -> Result<Option<Redirected>, Failure> {
+    ) -> Result<Option<StderrRedirect>, Failure> {
         let Some(path) = &self.logfile else {
             return match self.logsplit {
                 true => Err(Failure::usage("--logsplit: there is no --logfile to be split")),
@@ -49,7 +49,7 @@ impl LogFlags {
             };
         };
         if !self.logsplit {
-            return Redirected::to(made(path)?, Vec::new()).map(Some);
+            return StderrRedirect::to(made(path)?, Vec::new()).map(Some);
         }
         if all_platforms {
             return Err(Failure::usage(
@@ -71,7 +71,7 @@ impl LogFlags {
         let common = memory
             .map(File::from)
             .map_err(|errno| Failure::io("buffering the log".to_owned(), &errno.into()))?;
-        Redirected::to(common, split).map(Some)
+        StderrRedirect::to(common, split).map(Some)
     }
 }
 
@@ -80,25 +80,25 @@ fn made(path: &Path) -> Result<File, Failure> {
         .map_err(|error| Failure::io(format!("writing the log {}", path.display()), &error))
 }
 
-impl Redirected {
-    fn to(common: File, split: Vec<(Platform, Arc<File>)>) -> Result<Redirected, Failure> {
+impl StderrRedirect {
+    fn to(common: File, split: Vec<(Platform, Arc<File>)>) -> Result<StderrRedirect, Failure> {
         let failed = |error| Failure::io("redirecting standard error".to_owned(), &error);
         let stderr = rustix::io::fcntl_dupfd_cloexec(rustix::stdio::stderr(), 3)
             .map_err(|errno| failed(errno.into()))?;
         rustix::stdio::dup2_stderr(&common).map_err(|errno| failed(errno.into()))?;
-        Ok(Redirected { stderr, split, common })
+        Ok(StderrRedirect { stderr, split, common })
     }
 
     /// How to show progress.
-    pub(super) fn rendering(&self, progress: Progress) -> Rendering {
+    pub(super) fn rendering(&self, progress: Progress) -> ProgressDisplay {
         match self.split.is_empty() || progress == Progress::Quiet {
             true => options::progress::observer(progress),
-            false => Rendering::Other(Arc::new(Split::new(self.split.clone()))),
+            false => ProgressDisplay::Other(Arc::new(Split::new(self.split.clone()))),
         }
     }
 }
 
-impl Drop for Redirected {
+impl Drop for StderrRedirect {
     fn drop(&mut self) {
         let _ = rustix::stdio::dup2_stderr(&self.stderr);
         for (_, file) in &self.split {

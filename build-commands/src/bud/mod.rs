@@ -25,7 +25,7 @@ use std::time::{Instant, SystemTime};
 use app::lists::add_to_list;
 use app::secret_flags::SecretFlags;
 use app::{App, observed_by};
-use builder::{Built, RunningBuild};
+use builder::{BuildResult, RunningBuild};
 use clap::Args;
 
 pub(crate) use self::allow::allowed;
@@ -41,11 +41,11 @@ pub(crate) use self::request::{completed, deliver, inputs, outputs, plain, usual
 pub(crate) use self::run_flags::{kept, network, options, recorded, wants_proxy};
 use self::supply::SupplyFlags;
 pub(crate) use self::supply::attested;
-pub(crate) use self::work::{Means, Shown};
+pub(crate) use self::work::{BuildResources, ResultDisplay};
 use crate::builds;
 use options::Dialect;
 use options::Failure;
-use options::container::{MapFlags, RuntimeFlags, SharedFlags};
+use options::container::SharedFlags;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 
@@ -133,10 +133,6 @@ pub struct Bud {
     #[command(flatten)]
     run_flags: SharedFlags,
     #[command(flatten)]
-    maps: MapFlags,
-    #[command(flatten)]
-    runtime: RuntimeFlags,
-    #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]
     cache: cache::CacheFlags,
@@ -218,7 +214,8 @@ impl Bud {
         self.supply.record(&built)?;
         let (progress, dialect) = (self.progress, self.compat.dialect());
         let (pushes, tags) = (self.push, self.tag);
-        let shown = Shown { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
+        let shown =
+            ResultDisplay { start, progress, quiet, dialect, piped, prints_id, pushes, tags };
         shown.summary(&built);
         if self.log_rusage || self.rusage_logfile.is_some() {
             log::rusage(self.rusage_logfile.as_deref(), start)?;
@@ -231,7 +228,7 @@ impl Bud {
     }
 
     /// Adds what was built to `--manifest`.
-    fn list(&self, app: &App, built: &Built) -> Result<(), Failure> {
+    fn list(&self, app: &App, built: &BuildResult) -> Result<(), Failure> {
         let Some(name) = &self.manifest else { return Ok(()) };
         if built.images.is_empty() {
             return Err(Failure::usage("--manifest: no image was made"));
@@ -246,15 +243,15 @@ impl Bud {
     ///
     /// # Errors
     /// Credentials that are not `user:password`.
-    pub(crate) fn means(&self) -> Result<Means, Failure> {
-        Ok(Means {
+    pub(crate) fn means(&self) -> Result<BuildResources, Failure> {
+        Ok(BuildResources {
             reach: self.pull.reach(self.registry.reach()?),
             limit: self.cache.limit(),
             secrets: self.secrets.clone(),
         })
     }
 
-    fn write_files(&self, built: &Built) -> Result<(), Failure> {
+    fn write_files(&self, built: &BuildResult) -> Result<(), Failure> {
         let write = |file: &Path, text: String| {
             std::fs::write(file, text)
                 .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))

@@ -7,9 +7,9 @@ use builder::{ImageOptions, Level, Output};
 use options::{Failure, environment, flags};
 
 /// An archive for standard output, in a file first: it is not written from front to end.
-pub(crate) struct Piped(tempfile::TempDir);
+pub(crate) struct StdoutArchive(tempfile::TempDir);
 
-impl Piped {
+impl StdoutArchive {
     fn path(&self) -> PathBuf {
         self.0.path().join("image.tar")
     }
@@ -28,7 +28,7 @@ pub(crate) fn prints_id(outputs: &[String]) -> bool {
 }
 
 /// Lets an archive of an image that goes to standard output go to a file.
-pub(crate) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
+pub(crate) fn piped(outputs: &mut [String]) -> Result<Option<StdoutArchive>, Failure> {
     let mut piped = None;
     for text in outputs {
         let keys = flags::fields(text).unwrap_or_default();
@@ -46,7 +46,8 @@ pub(crate) fn piped(outputs: &mut [String]) -> Result<Option<Piped>, Failure> {
             .hint("name a file with dest=, or redirect standard output"));
         }
         let scratch = tempfile::tempdir_in(environment::scratch());
-        let made = Piped(scratch.map_err(|error| Failure::io("making a directory", &error))?);
+        let made =
+            StdoutArchive(scratch.map_err(|error| Failure::io("making a directory", &error))?);
         let dest = format!("dest={}", made.path().display());
         let keys = keys.into_iter().map(|key| if key == "dest=-" { dest.clone() } else { key });
         let quoted = keys.map(|key| format!("\"{}\"", key.replace('"', "\"\"")));

@@ -1,11 +1,11 @@
 //! The flags of a build that a user wrote for `rbuild verify-build`.
 
 use app::values::invocation;
-use builder::{Request, Stated};
+use builder::{ExplicitChoices, Request};
 use clap::parser::ValueSource;
 use clap::{CommandFactory, FromArgMatches, Parser};
 
-use super::{Bud, InputFlags, Means, inputs};
+use super::{Bud, BuildResources, InputFlags, inputs};
 use options::Failure;
 use options::registry::RegistryFlags;
 
@@ -27,21 +27,21 @@ impl Bud {
     ///
     /// # Errors
     /// The flags are wrong; one is no flag.
-    pub(super) fn stated(flags: &[String]) -> Result<(Bud, Stated), Failure> {
+    pub(super) fn stated(flags: &[String]) -> Result<(Bud, ExplicitChoices), Failure> {
         #[derive(Parser)]
         #[command(no_binary_name = true)]
-        struct Alone {
+        struct BudLine {
             #[command(flatten)]
             bud: Bud,
         }
         let wrong = |error: clap::Error| Failure::usage(error.to_string());
-        let matches = Alone::command().try_get_matches_from(flags).map_err(wrong)?;
-        let bud = Alone::from_arg_matches(&matches).map_err(wrong)?.bud;
+        let matches = BudLine::command().try_get_matches_from(flags).map_err(wrong)?;
+        let bud = BudLine::from_arg_matches(&matches).map_err(wrong)?.bud;
         let stated = |id: &str| matches.value_source(id) == Some(ValueSource::CommandLine);
         if stated("context") {
             return Err(Failure::usage(format!("{:?} is not a flag of a build", bud.context)));
         }
-        let stated = Stated {
+        let stated = ExplicitChoices {
             target: stated("target"),
             time: stated("timestamp"),
             format: stated("format"),
@@ -59,7 +59,7 @@ impl Rebuild<'_> {
     ///
     /// # Errors
     /// The flags are wrong; the Dockerfile or the context is not there.
-    pub(crate) fn request(self) -> Result<(Request, Means, Stated), Failure> {
+    pub(crate) fn request(self) -> Result<(Request, BuildResources, ExplicitChoices), Failure> {
         let (bud, stated) = Bud::stated(self.flags)?;
         let files: Vec<_> = self.file.into_iter().chain(bud.file.iter().cloned()).collect();
         let found = inputs(self.context, &files, &bud.cpp_flag, &invocation()?)?;
@@ -68,7 +68,7 @@ impl Rebuild<'_> {
         // What it is compared with has left the store, or is read as if it did.
         request.defer = false;
         let registry = self.registry.or(bud.registry.clone());
-        let means = Means { reach: bud.pull.reach(registry.reach()?), ..bud.means()? };
+        let means = BuildResources { reach: bud.pull.reach(registry.reach()?), ..bud.means()? };
         Ok((request, means, stated))
     }
 }

@@ -1,21 +1,21 @@
 //! What the commands of `RUN` may do, as a build's flags or a kept failure say.
 
-use builder::debug::Failed;
+use builder::debug::FailedCommand;
 use builder::{Network, RunOptions};
 use options::Failure;
-use options::container::{MapFlags, SharedFlags, refuse_containers, refuse_volumes};
+use options::container::{SharedFlags, refuse_networks, refuse_volumes};
 use runtime::{ContainerSpec, Membership};
 
 /// What commands get.
 ///
 /// # Errors
 /// Values that are not understood or not supported, by name.
-pub(crate) fn options(flags: &SharedFlags, maps: &MapFlags) -> Result<RunOptions, Failure> {
-    let base = flags.completed(maps)?;
+pub(crate) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
+    let base = flags.completed()?;
     refuse_volumes(&base)?;
-    refuse_containers(&base)?;
+    refuse_networks(&base)?;
     refuse_addresses(&base)?;
-    Ok(RunOptions { base, ..RunOptions::default() })
+    Ok(RunOptions { base, stdin: false })
 }
 
 /// Commands of a build run beside each other, so none of them has an address for itself.
@@ -57,7 +57,7 @@ pub(crate) fn recorded(flags: &[String]) -> Result<ContainerSpec, Failure> {
 ///
 /// # Errors
 /// As [`recorded`].
-pub(crate) fn kept(failed: &Failed) -> Result<ContainerSpec, Failure> {
+pub(crate) fn kept(failed: &FailedCommand) -> Result<ContainerSpec, Failure> {
     let mut spec = match &failed.run {
         Some(spec) => spec.clone(),
         None => recorded(&failed.flags)?,

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use app::place::Access;
 use app::{App, observed};
-use builder::{Built, Output, Request};
+use builder::{BuildResult, Output, Request};
 use clap::Args;
 use image::{Descriptor, Reference};
 use options::progress::Progress;
@@ -77,7 +77,7 @@ impl Signer {
     pub(super) fn sign(
         &self,
         app: &App,
-        built: &Built,
+        built: &BuildResult,
         reach: &Reach,
         progress: Progress,
     ) -> Result<(), Failure> {

@@ -5,8 +5,8 @@ use builder::{OtherStage, Request};
 use clap::Args;
 use options::{Failure, flags};
 
-use super::{Means, failure};
-use progress::Rendering;
+use super::{BuildResources, failure};
+use progress::ProgressDisplay;
 
 /// What to do with stages that are not the target.
 #[derive(Debug, Args)]
@@ -29,15 +29,15 @@ impl StageFlags {
     /// Builds the other stages. The target finds what they have in common in the cache.
     pub(super) fn build(
         &self,
-        means: &Means,
+        resources: &BuildResources,
         app: &App,
         request: &Request,
-        rendering: &Rendering,
+        rendering: &ProgressDisplay,
     ) -> Result<(), Failure> {
         if self.skip_unused_stages && !self.save_stages {
             return Ok(());
         }
-        let env = means.env(app)?;
+        let env = resources.env(app)?;
         for stage in builder::other_stages(request) {
             if self.skip_unused_stages && !stage.needed {
                 continue;

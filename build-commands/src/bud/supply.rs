@@ -3,7 +3,7 @@
 use options::environment;
 use std::path::{Path, PathBuf};
 
-use builder::{Attest, Built, Lock, Locking, Pull, Request, TimeOf, Traffic, syntax};
+use builder::{Attest, BuildResult, EnforcedLock, Lock, Pull, Request, TimeOf, Traffic, syntax};
 use clap::{Args, ValueEnum};
 
 use options::Failure;
@@ -64,7 +64,7 @@ impl SupplyFlags {
             let file = file.clone().unwrap_or_else(|| Lock::default_file(context));
             let lock = Lock::read(&file)?;
             let file = file.display().to_string();
-            request.inputs.lock = Some(Locking { lock, file, partial: false });
+            request.inputs.lock = Some(EnforcedLock { lock, file, partial: false });
         }
         self.traffic(request)
     }
@@ -85,7 +85,7 @@ impl SupplyFlags {
         request.source_date_epoch = request.source_date_epoch.or(lock.time);
         request.pull = Pull::Never;
         let file = file.display().to_string();
-        request.inputs.lock = Some(Locking { lock, file, partial: false });
+        request.inputs.lock = Some(EnforcedLock { lock, file, partial: false });
         Ok(())
     }
 
@@ -93,7 +93,7 @@ impl SupplyFlags {
     ///
     /// # Errors
     /// The file cannot be written.
-    pub(super) fn record(&self, built: &Built) -> Result<(), Failure> {
+    pub(super) fn record(&self, built: &BuildResult) -> Result<(), Failure> {
         let Some(file) = &self.record else { return Ok(()) };
         let lock = Lock::of(&built.inputs).recorded(built.exchanges.clone(), built.time);
         write_whole(file, lock.to_string().as_bytes())

@@ -5,27 +5,27 @@ use std::time::{Instant, SystemTime};
 
 use app::secret_flags::SecretFlags;
 use app::{App, observed};
-use builder::{Built, DockerfileAt, Env, Forecast, Input, Request};
-use runtime::Ids;
+use builder::{BuildResult, DockerfileAt, Env, Input, Request, StepForecast};
 use task::Task;
 
 use super::failure;
-use super::output::Piped;
+use super::output::StdoutArchive;
 use options::Dialect;
 use options::Failure;
 use options::Reach;
 use options::progress::Progress;
 
-/// How a build reaches registries, how large its store may be, and which images it lets out.
+/// What a build uses beside its request: how it reaches registries, how large its store may be, and
+/// which images it lets out.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Means {
+pub(crate) struct BuildResources {
     pub(crate) reach: Reach,
     /// Bytes.
     pub(crate) limit: Option<u64>,
     pub(crate) secrets: SecretFlags,
 }
 
-impl Means {
+impl BuildResources {
     /// What a build works with.
     ///
     /// # Errors
@@ -54,15 +54,10 @@ impl Means {
     pub(crate) fn build(
         &self,
         app: &App,
-        mut request: Request,
+        request: Request,
         task: &Task,
-    ) -> Result<Built, Failure> {
+    ) -> Result<BuildResult, Failure> {
         let env = self.env(app)?;
-        let ids = &mut request.run.base.isolation.ids;
-        if let Some(Ids::Auto(count)) = ids {
-            let (maps, _) = containers::free_ids(&env.store, *count)?;
-            *ids = Some(Ids::Maps(maps));
-        }
         app.wait(builder::build(request, &env, task))?.map_err(failure)
     }
 
@@ -83,8 +78,12 @@ impl Means {
     /// What would become of each step.
     ///
     /// # Errors
-    /// As [`Means::build`], before any step.
-    pub(crate) fn forecast(&self, app: &App, request: Request) -> Result<Vec<Forecast>, Failure> {
+    /// As [`BuildResources::build`], before any step.
+    pub(crate) fn forecast(
+        &self,
+        app: &App,
+        request: Request,
+    ) -> Result<Vec<StepForecast>, Failure> {
         observed("plan", Progress::Quiet, |task| {
             let env = self.env(app)?;
             app.wait(builder::forecast(request, &env, task))?.map_err(failure)
@@ -107,7 +106,7 @@ impl Means {
 }
 
 /// What was made, in the form of buildah. `tags` are the names as they were given.
-fn committed(built: &Built, tags: &[String]) {
+fn committed(built: &BuildResult, tags: &[String]) {
     let Some(id) = built.id else { return };
     match tags.first() {
         Some(name) => eprintln!("COMMIT {name}"),
@@ -120,13 +119,13 @@ fn committed(built: &Built, tags: &[String]) {
 }
 
 /// How the end of a build is shown.
-pub(crate) struct Shown {
+pub(crate) struct ResultDisplay {
     pub(crate) start: Instant,
     pub(crate) progress: Progress,
     pub(crate) quiet: bool,
     pub(crate) dialect: Dialect,
     /// The archive for standard output.
-    pub(crate) piped: Option<Piped>,
+    pub(crate) piped: Option<StdoutArchive>,
     /// Whether standard output is for the image id.
     pub(crate) prints_id: bool,
     /// Whether the image is pushed to its names.
@@ -135,9 +134,9 @@ pub(crate) struct Shown {
     pub(crate) tags: Vec<String>,
 }
 
-impl Shown {
+impl ResultDisplay {
     /// Warnings about the Dockerfile, and what was made: on standard error.
-    pub(crate) fn summary(&self, built: &Built) {
+    pub(crate) fn summary(&self, built: &BuildResult) {
         if self.quiet {
             return;
         }
@@ -178,7 +177,7 @@ impl Shown {
     ///
     /// # Errors
     /// Standard output is gone.
-    pub(crate) fn result(self, built: &Built) -> Result<(), Failure> {
+    pub(crate) fn result(self, built: &BuildResult) -> Result<(), Failure> {
         if let Some(piped) = self.piped {
             piped.print()?;
         }

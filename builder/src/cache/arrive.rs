@@ -10,7 +10,7 @@ use transport::bridge;
 
 use super::Remote;
 use crate::engine::Engine;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::{Build, StepResult};
 use crate::plan::StepId;
 use crate::plan::key::{Key, KeyBuilder};

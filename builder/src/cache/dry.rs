@@ -17,10 +17,10 @@ use crate::solve::{Executor, solve};
 use crate::why::{Explanation, Reason, ReasonKind};
 use crate::{Env, Error, Request, Result, step};
 
-/// What would become of a step.
+/// What a build would do with a step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Outlook {
+pub enum ForecastOutcome {
     /// Its result is known.
     Cached,
     /// It has to run.
@@ -32,23 +32,23 @@ pub enum Outlook {
     Depends,
 }
 
-impl Outlook {
+impl ForecastOutcome {
     /// One word for people.
     pub fn as_str(self) -> &'static str {
         match self {
-            Outlook::Cached => "cached",
-            Outlook::Unneeded => "unneeded",
-            Outlook::Run => "run",
-            Outlook::Depends => "depends",
+            ForecastOutcome::Cached => "cached",
+            ForecastOutcome::Unneeded => "unneeded",
+            ForecastOutcome::Run => "run",
+            ForecastOutcome::Depends => "depends",
         }
     }
 }
 
-/// What would become of a step, and why.
+/// The forecast for one step, and its reasons.
 #[derive(Debug, Clone, Serialize)]
-pub struct Forecast {
+pub struct StepForecast {
     /// What would become of it.
-    pub outlook: Outlook,
+    pub outlook: ForecastOutcome,
     /// The step, its place, and why it would run; no reasons when it is cached.
     #[serde(flatten)]
     pub explanation: Explanation,
@@ -59,10 +59,10 @@ pub struct Forecast {
 ///
 /// # Errors
 /// As [`crate::build`].
-pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Forecast>> {
+pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<StepForecast>> {
     let jobs = request.jobs;
     let build = prepare(request, env, task).await?;
-    let dry = Dry { build: Arc::clone(&build), missed: Mutex::default() };
+    let dry = DryExecutor { build: Arc::clone(&build), missed: Mutex::default() };
     let targets = build.plan.wanted();
     let solved = solve(&build.plan, &targets, &dry, jobs, task).await;
     build.contexts.remember();
@@ -79,8 +79,9 @@ pub async fn forecast(request: Request, env: &Env, task: &Task) -> Result<Vec<Fo
             let place = crate::error::place(&build.file, step.span.start);
             let explanation = Explanation { step: step.name.clone(), place, reasons: Vec::new() };
             let unneeded = solved.skipped.contains(&id);
-            let outlook = if unneeded { Outlook::Unneeded } else { Outlook::Cached };
-            Forecast { outlook, explanation }
+            let outlook =
+                if unneeded { ForecastOutcome::Unneeded } else { ForecastOutcome::Cached };
+            StepForecast { outlook, explanation }
         });
         steps.push(forecast);
     }
@@ -108,10 +109,10 @@ async fn reasons(
 }
 
 /// An executor that uses the cache only, and fails at the first step that is not cached.
-pub(crate) struct Strict(pub(crate) Arc<Build>);
+pub(crate) struct CacheOnlyExecutor(pub(crate) Arc<Build>);
 
 #[async_trait]
-impl Executor for Strict {
+impl Executor for CacheOnlyExecutor {
     async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
         Engine(Arc::clone(&self.0)).key(id, inputs, task).await
     }
@@ -129,32 +130,32 @@ impl Executor for Strict {
 }
 
 /// An executor that goes on as if a step had run.
-struct Dry {
+struct DryExecutor {
     build: Arc<Build>,
-    missed: Mutex<BTreeMap<StepId, Forecast>>,
+    missed: Mutex<BTreeMap<StepId, StepForecast>>,
 }
 
-impl Dry {
-    fn outlook(&self, id: StepId, reasons: &[Reason]) -> Outlook {
+impl DryExecutor {
+    fn outlook(&self, id: StepId, reasons: &[Reason]) -> ForecastOutcome {
         let step = &self.build.plan.steps[id.0];
         let of_others =
             |reason: &Reason| matches!(reason.kind, ReasonKind::Parent | ReasonKind::Input);
         if !reasons.iter().all(of_others) {
-            return Outlook::Run;
+            return ForecastOutcome::Run;
         }
         let missed = self.missed.lock().unwrap_or_else(PoisonError::into_inner);
         let runs = |input: &StepId| {
-            missed.get(input).is_some_and(|forecast| forecast.outlook == Outlook::Run)
+            missed.get(input).is_some_and(|forecast| forecast.outlook == ForecastOutcome::Run)
         };
         let copies = matches!(&step.op, Op::Copy(op) if matches!(op.from, From::Read(_)));
         let certain =
             if copies { step.parent.iter().any(runs) } else { step.inputs().any(|i| runs(&i)) };
-        if certain { Outlook::Run } else { Outlook::Depends }
+        if certain { ForecastOutcome::Run } else { ForecastOutcome::Depends }
     }
 }
 
 #[async_trait]
-impl Executor for Dry {
+impl Executor for DryExecutor {
     async fn key(&self, id: StepId, inputs: &[Key], task: &Arc<Task>) -> Result<Key> {
         Engine(Arc::clone(&self.build)).key(id, inputs, task).await
     }
@@ -166,7 +167,7 @@ impl Executor for Dry {
     async fn execute(&self, id: StepId, inputs: &[Key], key: Key, task: &Arc<Task>) -> Result<Key> {
         let explanation = reasons(&self.build, id, inputs, task).await?;
         let outlook = self.outlook(id, &explanation.reasons);
-        let forecast = Forecast { outlook, explanation };
+        let forecast = StepForecast { outlook, explanation };
         self.missed.lock().unwrap_or_else(PoisonError::into_inner).insert(id, forecast);
         self.build.assume(id, key);
         Ok(key)

@@ -15,7 +15,7 @@ use transport::{Open, Origin, Select, Source, Unverified, bridge};
 use super::import::Imports;
 use super::record::{ARTIFACT, CONFIG, FACTS, Listing, Record};
 use super::{CacheForm, CachePlace, CacheTo, Mode};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::images::carry;
 use crate::job::Build;
 use crate::layer::{self, LayerForm};

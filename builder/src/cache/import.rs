@@ -16,7 +16,7 @@ use super::record::{
     ARTIFACT, CONFIG, FACTS, Listing, MOST_MOUNTS, MountRecord, Remote, inline, steps,
 };
 use super::{CacheFrom, CachePlace, buildkit};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::key::Key;
 use crate::why::{Facts, Trace};
 use crate::{Env, Error, Result};
@@ -44,8 +44,8 @@ struct Import {
     blobs: BTreeMap<Digest, Descriptor>,
 }
 
-/// What opening one gives.
-struct Opened {
+/// A cache import that was opened.
+struct OpenedImport {
     import: Import,
     steps: BTreeMap<Digest, Remote>,
 }
@@ -212,7 +212,7 @@ async fn open(
     platforms: &[Platform],
     env: &Env,
     task: &Task,
-) -> Result<Opened, Cause> {
+) -> Result<OpenedImport, Cause> {
     let source: Arc<dyn Source> = Arc::from(place.source(&*env.places)?);
     let named = source.resolve().await?;
     env.gate.check(&*source, &named, task).await?;
@@ -241,7 +241,7 @@ async fn open(
                 import.mounts.push((record.clone(), index.clone()));
             }
         }
-        return Ok(Opened { steps: steps(&listing, &layers, number), import });
+        return Ok(OpenedImport { steps: steps(&listing, &layers, number), import });
     }
     let mut found = BTreeMap::new();
     let mut failure = None;
@@ -257,7 +257,7 @@ async fn open(
             let reason = "it is an image without a cache".to_owned();
             Err(Error::malformed("the cache", reason).into())
         }
-        _ => Ok(Opened { steps: found, import }),
+        _ => Ok(OpenedImport { steps: found, import }),
     }
 }
 

@@ -19,14 +19,14 @@ use std::sync::Arc;
 
 use task::Task;
 
-pub(crate) use dry::Strict;
-pub use dry::{Forecast, Outlook, forecast};
+pub(crate) use dry::CacheOnlyExecutor;
+pub use dry::{ForecastOutcome, StepForecast, forecast};
 pub use fields::Surroundings;
 pub(crate) use import::Imports;
 pub(crate) use record::{INLINE, Inline, Remote};
 pub use request::{CacheForm, CacheFrom, CachePlace, CacheRequest, CacheTo, Mode};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::Build;
 use crate::layer::LayerForm;
 use crate::plan::Target;

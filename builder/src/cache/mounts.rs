@@ -21,7 +21,7 @@ use super::chunk::{Chunker, MOST, SCALES};
 use super::export::{Contents, compressed};
 use super::import::{Imports, fetch};
 use super::record::{Listing, MountRecord};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::{Build, lock};
 use crate::plan::{Op, RunMountKind, StepId};
 use crate::step::copy::set_mode;
@@ -67,7 +67,7 @@ fn borrowed(name: &str, cache: &str) -> String {
 
 /// A cache mount of a build.
 #[derive(Default)]
-struct Used {
+struct CacheMountUse {
     id: String,
     /// What the store calls it.
     name: String,
@@ -75,8 +75,8 @@ struct Used {
 }
 
 /// The cache mounts of all steps, by what names each on every machine.
-fn used(build: &Build) -> BTreeMap<String, Used> {
-    let mut all: BTreeMap<String, Used> = BTreeMap::new();
+fn used(build: &Build) -> BTreeMap<String, CacheMountUse> {
+    let mut all: BTreeMap<String, CacheMountUse> = BTreeMap::new();
     for step in (0..build.plan.steps.len()).map(StepId) {
         for (name, id) in named(build, step) {
             let used = all.entry(name.clone()).or_default();
@@ -101,7 +101,7 @@ pub(super) async fn export(
     contents: &mut Contents,
     task: &Arc<Task>,
 ) -> Result<()> {
-    for (name, Used { id, name: own, keys }) in used(build) {
+    for (name, CacheMountUse { id, name: own, keys }) in used(build) {
         task.check()?;
         let (store, threads) = (build.env.store.clone(), build.env.threads);
         let child = Arc::new(task.child(format!("cache mount {id}")));
@@ -305,12 +305,12 @@ impl Build {
 }
 
 /// A mount of a cache: which cache, its record, the blob that lists its pieces.
-type Found<'a> = (usize, &'a MountRecord, &'a Descriptor);
+type MountMatch<'a> = (usize, &'a MountRecord, &'a Descriptor);
 
 async fn bring(
     store: &Store,
     imports: &Imports,
-    (cache, record, index): Found<'_>,
+    (cache, record, index): MountMatch<'_>,
     name: &str,
     shown: &str,
     task: &Arc<Task>,
@@ -376,7 +376,7 @@ fn unpack(
 ) -> Result<bool> {
     let action = "unpacking";
     let active = store.begin().during(action)?;
-    let stream = layers::decompress(Arriving { receiver, piece: Bytes::new() });
+    let stream = layers::decompress(PieceReader { receiver, piece: Bytes::new() });
     let options = ApplyOptions { whiteouts: Whiteouts::Literal, limits, ..ApplyOptions::default() };
     let root = active.root().during(action)?;
     layers::apply(task.reading(stream.during(action)?), &root, &options).during(action)?;
@@ -420,13 +420,13 @@ fn disarm(top: &Path) -> Result<()> {
     Ok(())
 }
 
-/// Pieces one after the other as one stream; each was checked as a whole.
-struct Arriving {
+/// Reads pieces one after the other as one stream; each was checked as a whole.
+struct PieceReader {
     receiver: mpsc::Receiver<Result<Bytes, Cause>>,
     piece: Bytes,
 }
 
-impl Read for Arriving {
+impl Read for PieceReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.piece.is_empty() {
             match self.receiver.blocking_recv() {

@@ -3,7 +3,7 @@
 
 use image::{Digest, Encoding, Reference, Tag};
 use layers::Compression;
-use transport::{Location, Named};
+use transport::{ImageSelector, Location};
 
 use crate::syntax::SyntaxError;
 
@@ -19,10 +19,10 @@ impl Fields<'_> {
         let path = self.around.directory.join(self.need(key)?).components().collect();
         let tag = self.take("tag");
         let named = match self.take("digest") {
-            None => Named::Name(tag.unwrap_or_else(|| "latest".to_owned())),
+            None => ImageSelector::Name(tag.unwrap_or_else(|| "latest".to_owned())),
             Some(digest) => {
                 let digest = digest.parse::<Digest>().map_err(|error| bad(error.to_string()))?;
-                Named::Digest(digest)
+                ImageSelector::Digest(digest)
             }
         };
         Ok(Location::Layout(path, named))

@@ -59,7 +59,7 @@ impl Identity {
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Known {
+struct KnownDigest {
     digest: [u8; 32],
     seen: bool,
     /// Whether it cannot have changed again without a trace.
@@ -72,7 +72,7 @@ pub(crate) struct Digests {
     key: Option<Vec<u8>>,
     /// Nanoseconds since 1970: files changed later are not remembered.
     settled: i64,
-    known: Mutex<(HashMap<[u8; MARK], Known>, bool)>,
+    known: Mutex<(HashMap<[u8; MARK], KnownDigest>, bool)>,
 }
 
 impl Digests {
@@ -87,7 +87,7 @@ impl Digests {
         let table = store.memo(SPACE, &key).ok().flatten().unwrap_or_default();
         let known = table.chunks_exact(RECORD).filter_map(|record| {
             let (mark, digest) = record.split_at(MARK);
-            let known = Known { digest: digest.try_into().ok()?, seen: false, settled: true };
+            let known = KnownDigest { digest: digest.try_into().ok()?, seen: false, settled: true };
             Some((mark.try_into().ok()?, known))
         });
         let now = now.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
@@ -106,7 +106,7 @@ impl Digests {
         let Ok(digest) = <[u8; 32]>::try_from(digest.as_bytes()) else { return };
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         let settled = identity.ctime < self.settled;
-        known.0.insert(identity.mark(), Known { digest, seen: true, settled });
+        known.0.insert(identity.mark(), KnownDigest { digest, seen: true, settled });
         known.1 = true;
     }
 

@@ -6,7 +6,7 @@ use std::path::Path;
 use layers::{FileType, Root};
 use task::{Fault, Kind};
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result, SourceFile};
 
 /// No Dockerfile and no ignore file larger than this is read.

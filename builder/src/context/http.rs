@@ -12,8 +12,8 @@ use store::Store;
 use task::{Kind, Task};
 use transport::bridge;
 
-use crate::error::During;
-use crate::inputs::Admitted;
+use crate::error::ErrorContext;
+use crate::inputs::InputDecision;
 use crate::redact::without_credentials;
 use crate::{Error, Result};
 
@@ -205,18 +205,18 @@ pub(crate) fn host(url: &str) -> Option<String> {
 /// What is to be downloaded instead of `url`, and the checksums that its content must have.
 pub(crate) fn admitted(
     url: &str,
-    admitted: &Admitted,
+    decision: &InputDecision,
     own: Option<Digest>,
 ) -> Result<(String, Vec<Digest>)> {
-    let deny = |reason: String| Error::Denied { identifier: admitted.identifier.clone(), reason };
-    let to = &admitted.identifier;
-    if admitted.converted && !to.starts_with("https://") && !to.starts_with("http://") {
+    let deny = |reason: String| Error::Denied { identifier: decision.identifier.clone(), reason };
+    let to = &decision.identifier;
+    if decision.converted && !to.starts_with("https://") && !to.starts_with("http://") {
         return Err(deny(format!("the source policy substitutes it for the file {url}")));
     }
-    let policy = admitted.attrs.get("http.checksum").map(|text| text.parse::<Digest>());
+    let policy = decision.attrs.get("http.checksum").map(|text| text.parse::<Digest>());
     let policy = policy.transpose().map_err(|error| deny(format!("http.checksum: {error}")))?;
     let mut expected: Vec<Digest> = own.into_iter().collect();
-    for (who, digest) in [("the source policy", policy), ("the lock", admitted.digest()?)] {
+    for (who, digest) in [("the source policy", policy), ("the lock", decision.digest()?)] {
         let Some(digest) = digest else { continue };
         let rival = expected.iter().find(|other| other.algorithm() == digest.algorithm());
         match rival {
@@ -227,7 +227,7 @@ pub(crate) fn admitted(
             None => expected.push(digest),
         }
     }
-    Ok((if admitted.converted { to.clone() } else { url.to_owned() }, expected))
+    Ok((if decision.converted { to.clone() } else { url.to_owned() }, expected))
 }
 
 /// How large the file at an address may be.

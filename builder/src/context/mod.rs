@@ -2,9 +2,9 @@
 
 pub(crate) mod archive;
 mod authorization;
+pub(crate) mod context_files;
 pub(crate) mod digests;
 pub(crate) mod dockerfile;
-pub(crate) mod fetched;
 pub(crate) mod git;
 pub(crate) mod http;
 pub(crate) mod scan;
@@ -21,13 +21,13 @@ use store::{Active, SnapshotId, Store};
 use task::Task;
 use transport::bridge;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::input::{Input, InputKind};
 use crate::inputs::Inputs;
 use crate::traffic;
 use crate::{Context, Dialect, DockerfileAt, Env, Error, Request, Result, SourceFile, TimeOf};
+use context_files::ContextFiles;
 use digests::Digests;
-use fetched::Fetched;
 use git::{GitUrl, Surroundings};
 
 /// A tree that files are taken from.
@@ -46,7 +46,7 @@ pub(crate) struct Tree {
     /// The snapshot this is the file system of.
     pub(crate) snapshot: Option<SnapshotId>,
     /// Where its files come from, if it is a context.
-    pub(crate) fetched: Option<Arc<Fetched>>,
+    pub(crate) fetched: Option<Arc<ContextFiles>>,
     /// Keeps files of our own making.
     pub(crate) _kept: Option<Active>,
 }
@@ -75,7 +75,7 @@ impl Tree {
     }
 
     /// The files of a context or repository.
-    pub(crate) fn of_fetched(fetched: Arc<Fetched>, name: String) -> Result<Tree> {
+    pub(crate) fn of_fetched(fetched: Arc<ContextFiles>, name: String) -> Result<Tree> {
         let root = fetched.root.try_clone().during(format!("opening {name}"))?;
         let digests = Arc::clone(&fetched.digests);
         let tree = Tree::of_step(root, name);
@@ -130,7 +130,7 @@ pub(crate) struct Contexts {
     pub(crate) recorder: Option<Arc<Recorder>>,
     /// What was taken from elsewhere.
     pub(crate) inputs: Inputs,
-    fetched: Mutex<BTreeMap<String, Slot<Fetched>>>,
+    fetched: Mutex<BTreeMap<String, Slot<ContextFiles>>>,
     open: Mutex<BTreeMap<String, Slot<Tree>>>,
 }
 
@@ -216,14 +216,14 @@ impl Contexts {
     }
 
     /// The files of a context, whatever an ignore file says.
-    fn fetched(&self, name: &str, task: &Task) -> Result<Arc<Fetched>> {
+    fn fetched(&self, name: &str, task: &Task) -> Result<Arc<ContextFiles>> {
         once(&self.fetched, name, || {
             let context = if name.is_empty() { Some(&self.main) } else { self.named.get(name) };
             self.fetch(name, context.unwrap_or(&Context::Empty), task)
         })
     }
 
-    fn fetch(&self, name: &str, context: &Context, task: &Task) -> Result<Fetched> {
+    fn fetch(&self, name: &str, context: &Context, task: &Task) -> Result<ContextFiles> {
         let called = called(name);
         let action = format!("opening {called}");
         let local = || {
@@ -241,33 +241,33 @@ impl Contexts {
                 local()?;
                 let root = Root::open(path).during(action)?;
                 let digests = Arc::new(Digests::load(&self.store, path, self.now));
-                Ok(Fetched { digests, ..Fetched::new(root) })
+                Ok(ContextFiles { digests, ..ContextFiles::new(root) })
             }
             Context::Archive(path) => {
                 local()?;
                 let file = File::open(path).map_err(Error::file("opening", path))?;
                 let action = format!("unpacking {called}");
-                Fetched::unpacked(task.reading(file), &self.store, &action, task)
+                ContextFiles::unpacked(task.reading(file), &self.store, &action, task)
             }
             Context::Stream(stream) => {
                 local()?;
                 let action = format!("unpacking {called}");
                 let reader =
                     stream.take().ok_or_else(|| Error::Consumed { what: called.clone() })?;
-                Fetched::unpacked(task.reading(reader), &self.store, &action, task)
+                ContextFiles::unpacked(task.reading(reader), &self.store, &action, task)
             }
             Context::Git(url) => self.repository(name, url, task),
             Context::Http(url) => {
                 let work = self.file(&url.0, None, option(name), task);
                 let download = tokio::runtime::Handle::current().block_on(work)?;
                 let action = format!("unpacking {called}");
-                Fetched::downloaded(&download, &self.store, &action, task)
+                ContextFiles::downloaded(&download, &self.store, &action, task)
             }
-            Context::Empty | Context::Image(_) => Fetched::nothing(&self.store, &action),
+            Context::Empty | Context::Image(_) => ContextFiles::nothing(&self.store, &action),
         }
     }
 
-    fn repository(&self, name: &str, url: &GitUrl, task: &Task) -> Result<Fetched> {
+    fn repository(&self, name: &str, url: &GitUrl, task: &Task) -> Result<ContextFiles> {
         let keep = url.keep_git_dir.unwrap_or(self.keep_git_dir);
         let commit = self.commit(url, None, keep, option(name), task)?;
         commit.fetch(&self.git, &self.store, task)

@@ -69,7 +69,7 @@ fn one<'a>(ignore: Option<&Ignore>, path: impl Fn() -> Cow<'a, str>, is_dir: boo
 
 /// One file that would be copied.
 #[derive(Debug)]
-struct Scanned {
+struct ScannedFile {
     /// Relative to the source.
     path: PathBuf,
     stat: Stat,
@@ -80,7 +80,7 @@ struct Scanned {
 /// The size of a batch of files: a context may have millions.
 const BATCH: usize = 8192;
 
-impl Scanned {
+impl ScannedFile {
     fn link(&self) -> &[u8] {
         self.link.as_ref().map_or(b"", |link| link.as_os_str().as_bytes())
     }
@@ -112,7 +112,7 @@ pub(crate) fn digest(
 }
 
 /// Adds one file to `key`.
-fn add(file: &Scanned, content: [u8; 32], source: &Path, owners: bool, key: &mut KeyBuilder) {
+fn add(file: &ScannedFile, content: [u8; 32], source: &Path, owners: bool, key: &mut KeyBuilder) {
     let stat = &file.stat;
     key.part(file.path.as_os_str().as_bytes());
     let mut numbers = [0u8; 20];
@@ -165,7 +165,7 @@ fn walk(
     source: &Path,
     filter: &Filter<'_>,
     task: &Task,
-    take: &mut dyn FnMut(&[Scanned]) -> Result<()>,
+    take: &mut dyn FnMut(&[ScannedFile]) -> Result<()>,
 ) -> Result<usize> {
     let fail = |error: layers::Error| Error::part("reading the build context")(error.into());
     let top = root.metadata(source).map_err(fail)?;
@@ -178,7 +178,7 @@ fn walk(
         // A directory's contents are copied, not the directory.
         _ => Vec::new(),
     };
-    let mut files = vec![Scanned { path: PathBuf::new(), stat: top, link: None, attributes }];
+    let mut files = vec![ScannedFile { path: PathBuf::new(), stat: top, link: None, attributes }];
     if !is(&top, FileType::Directory) {
         return take(&files).map(|()| 1);
     }
@@ -227,7 +227,7 @@ fn walk(
             None
         };
         let attributes = copy::attributes(level.fd.as_fd(), &name).map_err(fail)?;
-        files.push(Scanned { path: path.clone(), stat, link, attributes });
+        files.push(ScannedFile { path: path.clone(), stat, link, attributes });
         if directory {
             let flags = flags | OFlags::NOFOLLOW | OFlags::CLOEXEC;
             let fd = openat(&level.fd, &name, flags, Mode::empty())
@@ -268,7 +268,7 @@ impl Level {
 fn contents(
     tree: &Tree,
     source: &Path,
-    files: &[Scanned],
+    files: &[ScannedFile],
     threads: usize,
     task: &Task,
 ) -> Result<Vec<Option<[u8; 32]>>> {

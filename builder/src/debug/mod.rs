@@ -1,11 +1,11 @@
 //! A failing `RUN`: a shell with its files, or a kept failure to inspect and resume.
 //!
-//! A kept failure is a container of the store with the file `kept::STATE`. Its changes lie on the
+//! A kept failure is a container of the store with the file `failure::STATE`. Its changes lie on the
 //! snapshot of the parent step and stay until it is removed. Another build never gets a result that
 //! contains manual changes or files of an earlier attempt: that step and every step after it have
 //! keys of their own.
 
-mod kept;
+mod failure;
 mod options;
 
 use std::sync::atomic::Ordering;
@@ -13,18 +13,18 @@ use std::sync::atomic::Ordering;
 use store::Store;
 use task::Task;
 
-pub use kept::{Failed, Inspection, Kept};
-pub use options::{Debugging, OnFailure, Terminal};
+pub use failure::{FailedCommand, Inspection, KeptFailure};
+pub use options::{DebugOptions, OnFailure, Terminal};
 pub(crate) use options::{Origin, Repeatability};
 
 use crate::plan::RunOp;
 use crate::step::sandbox::{CommandStreams, RunSandbox, Surroundings};
 use crate::{Error, Result};
 
-impl Debugging {
+impl DebugOptions {
     /// Fails if there is nothing to resume.
     pub(crate) fn check(&self, store: &Store) -> Result<()> {
-        self.resume.as_ref().map_or(Ok(()), |id| Kept::require(store, id).map(drop))
+        self.resume.as_ref().map_or(Ok(()), |id| KeptFailure::require(store, id).map(drop))
     }
 
     /// Warns if nothing was resumed.
@@ -56,7 +56,7 @@ pub(crate) fn judge(
 ) -> Result<Verdict> {
     match with.request.debug.on_failure.clone() {
         OnFailure::Stop => Ok(Verdict::End(None)),
-        OnFailure::Keep => Ok(Verdict::End(Some(kept::keep(op, room, with, status)?))),
+        OnFailure::Keep => Ok(Verdict::End(Some(failure::keep(op, room, with, status)?))),
         OnFailure::Shell(_) if again => Ok(Verdict::End(None)),
         OnFailure::Shell(terminal) => {
             let said = format!(
@@ -97,12 +97,12 @@ pub(crate) fn shell(op: &RunOp) -> Vec<String> {
 ///
 /// # Errors
 /// There is no such failure; earlier steps have changed since.
-pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<Kept>> {
+pub(crate) fn resumed(with: &Surroundings<'_>) -> Result<Option<KeptFailure>> {
     let Some(id) = &with.request.debug.resume else { return Ok(None) };
     if with.request.debug.resumed.load(Ordering::Relaxed) {
         return Ok(None);
     }
-    let kept = Kept::require(&with.env.store, id)?;
+    let kept = KeptFailure::require(&with.env.store, id)?;
     if kept.failed.label != label(&with.step.name) || kept.failed.file != with.file.name {
         return Ok(None);
     }

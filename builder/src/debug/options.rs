@@ -44,7 +44,7 @@ impl Terminal {
 /// How a build deals with failing commands; part of a [`crate::Request`].
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(default)]
-pub struct Debugging {
+pub struct DebugOptions {
     /// See [`OnFailure`].
     pub on_failure: OnFailure,
     /// The id of what an earlier build kept: its command is run on that.

@@ -4,7 +4,7 @@ use store::{SnapshotId, StepNote, StepRecord};
 use task::Task;
 
 use crate::Result;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::{Build, StepResult};
 use crate::plan::StepId;
 use crate::plan::key::{Key, KeyBuilder};

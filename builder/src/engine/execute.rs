@@ -10,7 +10,7 @@ use transport::bridge;
 
 use super::graft::AndThenMount;
 use crate::debug;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::{Build, lock};
 use crate::plan::key::{Key, KeyBuilder};
 use crate::plan::{CopyOp, From, Op, RunMountKind, RunOp, StepId};
@@ -196,7 +196,7 @@ impl Build {
         let owner_in =
             |root: &Root| op.chown.as_deref().map(|text| users::owner(root, text)).transpose();
         let threads = self.env.threads;
-        let placing = |owner| copy::Placing { owner, epoch, dated: false, threads, made: 0 };
+        let placing = |owner| copy::CopySettings { owner, epoch, dated: false, threads, made: 0 };
         if parent.is_none() {
             let owner = owner_in(&alone)?;
             return selection.work(op, &alone, destination, placing(owner), task);
@@ -220,6 +220,6 @@ impl Build {
         let found = select::locate(&root, trimmed)?;
         drop(root);
         let (path, _) = found.ok_or(Error::internal("a directory that was made is there"))?;
-        selection.work(op, &alone, &path, copy::Placing { made, ..placing(owner) }, task)
+        selection.work(op, &alone, &path, copy::CopySettings { made, ..placing(owner) }, task)
     }
 }

@@ -9,7 +9,7 @@ use store::{SnapshotId, Store};
 use task::Task;
 use transport::bridge;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::job::{Build, StepResult};
 use crate::plan::key::KeyBuilder;
 use crate::plan::{Op, StepId};

@@ -8,7 +8,7 @@ use transport::bridge;
 
 use crate::context::Tree;
 use crate::context::git::GitUrl;
-use crate::error::{During, place};
+use crate::error::{ErrorContext, place};
 use crate::job::{Build, lock};
 use crate::plan::encode::Fields;
 use crate::plan::key::{Key, KeyBuilder, definition};

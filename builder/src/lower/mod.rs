@@ -20,13 +20,13 @@ use self::state::{Place, State, shown};
 use self::survey::index;
 use crate::plan::environment::{DEFAULT_PATH, PROXY, in_env};
 use crate::plan::{
-    CopyOp, From, HistoryItem, ImageKey, ImagePlan, Op, Plan, Resolved, Step, StepId, Target,
+    CopyOp, From, HistoryItem, ImageKey, ImagePlan, Op, Plan, ResolvedImages, Step, StepId, Target,
 };
 use crate::{Context, Request};
 
-/// What lowering gives.
+/// The result of lowering.
 #[derive(Debug)]
-pub enum Lowered {
+pub enum LoweringResult {
     /// The whole plan.
     Plan(Box<Plan>),
     /// Images whose documents must be known first.
@@ -41,20 +41,20 @@ pub fn lower(
     file: &Dockerfile,
     request: &Request,
     platform: &Platform,
-    resolved: &Resolved,
-) -> Result<Lowered, Vec<Diagnostic>> {
+    resolved: &ResolvedImages,
+) -> Result<LoweringResult, Vec<Diagnostic>> {
     let target = target(file, request)?;
     let mut lowerer = Lowerer::new(file, request, platform, resolved).map_err(|d| vec![d])?;
     lowerer.survey(target).map_err(|d| vec![d])?;
     lowerer.all(target)?;
     match lowerer.stages.remove(&target) {
         Some(state) if lowerer.needs.is_empty() => {
-            Ok(Lowered::Plan(Box::new(lowerer.finish(state))))
+            Ok(LoweringResult::Plan(Box::new(lowerer.finish(state))))
         }
         _ => {
             lowerer.needs.sort();
             lowerer.needs.dedup();
-            Ok(Lowered::Needs(lowerer.needs))
+            Ok(LoweringResult::Needs(lowerer.needs))
         }
     }
 }
@@ -66,7 +66,7 @@ pub fn lower(
 /// What is wrong with the Dockerfile; at least one diagnostic.
 pub(crate) fn bases(file: &Dockerfile, request: &Request) -> Result<Vec<String>, Vec<Diagnostic>> {
     let target = target(file, request)?;
-    let resolved = Resolved::default();
+    let resolved = ResolvedImages::default();
     let mut lowerer =
         Lowerer::new(file, request, &request.build_platform, &resolved).map_err(|d| vec![d])?;
     lowerer.survey(target).map_err(|d| vec![d])?;
@@ -154,7 +154,7 @@ struct Lowerer<'a> {
     request: &'a Request,
     /// What is built for.
     target: &'a Platform,
-    resolved: &'a Resolved,
+    resolved: &'a ResolvedImages,
     global: Global,
     plan: Plan,
     also: Vec<StepId>,
@@ -171,7 +171,7 @@ impl<'a> Lowerer<'a> {
         file: &'a Dockerfile,
         request: &'a Request,
         target: &'a Platform,
-        resolved: &'a Resolved,
+        resolved: &'a ResolvedImages,
     ) -> Result<Lowerer<'a>, Diagnostic> {
         Ok(Lowerer {
             file,

@@ -18,7 +18,7 @@ use image::{Config, Image, Platform};
 use serde::{Deserialize, Serialize};
 
 pub use chmod::Chmod;
-pub use dockerfile::Sharing;
+pub use dockerfile::CacheSharing;
 pub use dockerfile::mount::Ownership;
 
 /// Names a step of a plan: its place in [`Plan::steps`].
@@ -295,7 +295,7 @@ pub enum RunMountKind {
         read_only: bool,
         /// What two builds do that want it at once.
         #[serde(skip)]
-        sharing: Sharing,
+        sharing: CacheSharing,
         /// Permission bits of a new one.
         mode: u32,
         /// Owner of a new one.
@@ -368,7 +368,7 @@ pub struct HistoryItem {
 
 /// The images a Dockerfile names, as far as they are known.
 #[derive(Debug, Clone, Default)]
-pub struct Resolved {
+pub struct ResolvedImages {
     /// Documents only: no layer is fetched to plan.
     pub images: BTreeMap<ImageKey, Image>,
 }

@@ -36,15 +36,15 @@ pub enum Agent {
 }
 
 /// An agent as one command sees it, until it is dropped.
-pub(crate) struct Served {
+pub(crate) struct AgentSocket {
     path: PathBuf,
     over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Served {
+impl AgentSocket {
     /// Listens at `path`, which must not be there yet.
-    pub(crate) fn start(agent: &Agent, path: &Path) -> io::Result<Served> {
+    pub(crate) fn start(agent: &Agent, path: &Path) -> io::Result<AgentSocket> {
         // The path of a socket may not be long; that of an open directory is short.
         let directory = fs::File::open(path.parent().unwrap_or(Path::new("/")))?;
         let name = path.file_name().unwrap_or_default();
@@ -65,11 +65,11 @@ impl Served {
                     .spawn(move || serve(&agent, stream));
             }
         })?;
-        Ok(Served { path: path.to_owned(), over, thread: Some(thread) })
+        Ok(AgentSocket { path: path.to_owned(), over, thread: Some(thread) })
     }
 }
 
-impl Drop for Served {
+impl Drop for AgentSocket {
     fn drop(&mut self) {
         self.over.store(true, Ordering::Release);
         let woken = (|| {
@@ -176,7 +176,7 @@ mod tests {
             }
             seen
         });
-        let served = Served::start(&Agent::Socket(theirs), &ours).unwrap();
+        let served = AgentSocket::start(&Agent::Socket(theirs), &ours).unwrap();
         let mut stream = UnixStream::connect(&ours).unwrap();
         let mut ask = |message: &[u8]| {
             send(&mut stream, message).unwrap();
@@ -211,7 +211,7 @@ mod tests {
         fs::write(dir.path().join("data"), "text").unwrap();
         let sign = ["-Y", "sign", "-n", "file", "-f", "key.pub", "data"];
         assert!(!keygen(&sign).unwrap().status.success(), "nobody answers yet");
-        let served = Served::start(&Agent::Keys(Arc::new(keys)), &socket).unwrap();
+        let served = AgentSocket::start(&Agent::Keys(Arc::new(keys)), &socket).unwrap();
         let signed = keygen(&sign).unwrap();
         assert!(signed.status.success(), "{signed:?}");
         drop(served);

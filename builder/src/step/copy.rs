@@ -18,7 +18,7 @@ use crate::context::git::{Commit, Surroundings};
 use crate::context::http::Download;
 use crate::context::scan::{self, Filter, is};
 use crate::context::{Tree, archive};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::key::KeyBuilder;
 use crate::plan::{CopyOp, CopySource};
 use crate::{Error, Result};
@@ -252,10 +252,10 @@ impl Selection {
         op: &CopyOp,
         to: &Root,
         destination: &Path,
-        placing: Placing,
+        placing: CopySettings,
         task: &Task,
     ) -> Result<()> {
-        let Placing { owner, epoch, dated, threads, made } = placing;
+        let CopySettings { owner, epoch, dated, threads, made } = placing;
         let made = destination.ancestors().take(made).map(Path::to_owned).collect();
         for unmatched in &self.unmatched {
             task.warn(unmatched.clone());
@@ -299,9 +299,9 @@ impl Selection {
     }
 }
 
-/// How copies are made.
+/// The owner, the times and the threads of a copy.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Placing {
+pub(crate) struct CopySettings {
     /// Everything gets this user and group; otherwise root, or the owner at the source.
     pub(crate) owner: Option<(u32, u32)>,
     /// The time of files that come from elsewhere, seconds since 1970.

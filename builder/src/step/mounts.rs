@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use layers::copy::{CopyOptions, Keep, copy};
-use layers::{FileType, IdMap, Mode, OFlags, Root, Stack};
+use layers::{FileType, Mode, OFlags, Root, Stack};
 use runtime::{Mount, Overlay, Propagation};
 use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, openat};
 use rustix::mount::{
@@ -19,11 +19,11 @@ use task::Task;
 use super::copy::set_mode;
 use crate::context::Tree;
 use crate::context::scan::{Filter, is};
-use crate::error::During;
-use crate::plan::{RunMount, RunMountKind, SCRIPTS, Sharing};
+use crate::error::ErrorContext;
+use crate::plan::{CacheSharing, RunMount, RunMountKind, SCRIPTS};
 use crate::secret::reveal;
-use crate::ssh::Served;
-use crate::{Agent, Error, Request, Result, ids};
+use crate::ssh::AgentSocket;
+use crate::{Agent, Error, Request, Result};
 
 /// A mount of its own of what a descriptor is open on.
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -42,9 +42,7 @@ pub(crate) struct Mounts<'a> {
     attached: Vec<(OwnedFd, Option<Active>)>,
     pub(crate) list: Vec<Mount>,
     /// Agents that answer the command.
-    agents: Vec<Served>,
-    /// How files of the command are mapped.
-    pub(crate) ids: Option<IdMap>,
+    agents: Vec<AgentSocket>,
     /// Caches begin empty, and are those of this build alone, which has this name.
     pub(crate) apart: Option<String>,
     /// Variables that hold secrets.
@@ -62,7 +60,6 @@ impl<'a> Mounts<'a> {
             caches: Vec::new(),
             attached: Vec::new(),
             agents: Vec::new(),
-            ids: None,
             apart: None,
             list: Vec::new(),
             env: Vec::new(),
@@ -80,15 +77,7 @@ impl<'a> Mounts<'a> {
         self.scratch.dir().join("fs").join(self.count.to_string())
     }
 
-    /// Mounts what is not mapped yet.
     fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
-        self.bind_as_it_is(source, target, read_only);
-        if let (Some(_), Some(mount)) = (&self.ids, self.list.last_mut()) {
-            ids::mark(mount);
-        }
-    }
-
-    fn bind_as_it_is(&mut self, source: PathBuf, target: &str, read_only: bool) {
         self.list.push(Mount::Bind {
             source,
             target: PathBuf::from(target),
@@ -174,16 +163,16 @@ impl<'a> Mounts<'a> {
                     Some(tree) => self.attach(tree, source, *writable)?,
                     None => None,
                 };
-                let target = target.unwrap_or("/");
-                match attached {
-                    Some(path) => self.bind_as_it_is(path, target, !writable),
+                let path = match attached {
+                    Some(path) => path,
                     None => {
                         let path = self.fresh();
                         let owner = chown.then_some(user);
                         self.snatch(tree, source, &path, owner)?;
-                        self.bind(path, target, !writable);
+                        path
                     }
-                }
+                };
+                self.bind(path, target.unwrap_or("/"), !writable);
                 Ok(())
             }
             RunMountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
@@ -255,26 +244,27 @@ impl<'a> Mounts<'a> {
         target: &str,
         writable: bool,
     ) -> Result<()> {
-        match self.attach(tree, source, writable)? {
-            Some(path) => self.bind_as_it_is(path, target, !writable),
+        let path = match self.attach(tree, source, writable)? {
+            Some(path) => path,
             None => {
                 let path = self.fresh();
                 self.snatch(Some(tree), source, &path, None)?;
-                self.bind(path, target, !writable);
+                path
             }
-        }
+        };
+        self.bind(path, target, !writable);
         Ok(())
     }
 
-    fn cache(&self, name: &str, id: &str, sharing: Sharing) -> Result<CacheMount> {
+    fn cache(&self, name: &str, id: &str, sharing: CacheSharing) -> Result<CacheMount> {
         let sharing = match sharing {
-            Sharing::Shared => store::Sharing::Shared,
-            Sharing::Private => store::Sharing::Private,
-            Sharing::Locked => store::Sharing::Locked,
+            CacheSharing::Shared => store::CacheSharing::Shared,
+            CacheSharing::Private => store::CacheSharing::Private,
+            CacheSharing::Locked => store::CacheSharing::Locked,
         };
         let cache = self.store.cache_mount(name, sharing, self.task);
         let cache = cache.during(format!("opening cache {id:?}"))?;
-        if sharing == store::Sharing::Locked {
+        if sharing == store::CacheSharing::Locked {
             // Another build may have had it until now.
             self.task.begin();
         }
@@ -295,7 +285,7 @@ impl<'a> Mounts<'a> {
 
     fn agent(&mut self, target: &str, agent: &Agent, mode: u32, owner: (u32, u32)) -> Result<()> {
         let path = self.fresh();
-        let served = Served::start(agent, &path);
+        let served = AgentSocket::start(agent, &path);
         self.agents.push(served.map_err(Error::file("making the socket", &path))?);
         std::os::unix::fs::chown(&path, Some(owner.0), Some(owner.1))
             .map_err(Error::file("setting the owner of", &path))?;
@@ -361,17 +351,11 @@ impl<'a> Mounts<'a> {
     /// from a detached one.
     fn attach(&mut self, tree: &Tree, source: &str, writable: bool) -> Result<Option<PathBuf>> {
         let Some(snapshot) = tree.snapshot else { return Ok(None) };
-        let action = "preparing a mount";
-        let shown = |stack: Stack| {
-            let stack = Stack { ids: self.ids.clone(), ..stack };
-            let root = stack.mount().during(action)?;
-            Ok::<_, Error>(root.open_at(Path::new(source), OFlags::PATH, Mode::empty()))
-        };
         let (fd, kept) = if writable {
-            let active = self.store.begin().during(action)?;
-            (shown(active.stack(Some(snapshot)).during(action)?)?, Some(active))
-        } else if self.ids.is_some() {
-            (shown(self.store.stack(snapshot).during(action)?)?, None)
+            let active = self.store.begin().during("preparing a mount")?;
+            let stack = active.stack(Some(snapshot)).during("preparing a mount")?;
+            let root = stack.mount().during("preparing a mount")?;
+            (root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), Some(active))
         } else {
             (tree.root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), None)
         };

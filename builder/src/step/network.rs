@@ -5,16 +5,16 @@ use std::sync::Arc;
 use std::thread::JoinHandle;
 
 use network::{
-    Attachment, CniDirectories, Enclosure, Held, HeldOptions, Lease, LeaseRequest, Networks,
-    Uplink, UplinkOptions, resolvers,
+    Attachment, CniDirectories, ContainerNetwork, Enclosure, HeldOptions, Lease, LeaseRequest,
+    Networks, Uplink, UplinkOptions, resolvers,
 };
 use recorder::{Recorder, Session};
-use runtime::{Join, MachineFiles, Membership, Network, NetworkSpec};
+use runtime::{MachineFiles, Membership, Network, NetworkSpec};
 
 use super::recorded::PORT;
 use super::sandbox::Surroundings;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::{RunOp, Step};
 use crate::{Error, Result};
 
@@ -30,14 +30,14 @@ pub(super) fn mode(op: &RunOp) -> Network {
     }
 }
 
-/// The network of a command besides the machine's, and the way out of it.
-pub(super) enum Way {
+/// The network of a command, other than the machine's, and its way out.
+pub(super) enum StepNetwork {
     /// No way out; the runtime makes the network.
     Nowhere,
     /// Everywhere.
     Uplink(Uplink),
     /// What named networks reach.
-    Named(Held),
+    Named(ContainerNetwork),
     /// To a recorder.
     Recorder {
         /// The network.
@@ -45,59 +45,56 @@ pub(super) enum Way {
         /// Its only other member.
         session: Session,
     },
-    /// Whatever the network namespace at this path reaches.
-    Other(PathBuf),
 }
 
-impl Way {
+impl StepNetwork {
     /// The network for the command to join.
     pub(super) fn path(&self) -> Option<PathBuf> {
         match self {
-            Way::Nowhere => None,
-            Way::Uplink(uplink) => Some(uplink.path()),
-            Way::Named(held) => Some(held.path()),
-            Way::Recorder { enclosure, .. } => Some(enclosure.path()),
-            Way::Other(path) => Some(path.clone()),
+            StepNetwork::Nowhere => None,
+            StepNetwork::Uplink(uplink) => Some(uplink.path()),
+            StepNetwork::Named(held) => Some(held.path()),
+            StepNetwork::Recorder { enclosure, .. } => Some(enclosure.path()),
         }
     }
 }
 
-/// The way out of a command, in the making.
-pub(super) enum Beginning {
-    Made(Way),
+/// The network of a command, ready or being set up.
+pub(super) enum PendingNetwork {
+    Made(StepNetwork),
     Making(JoinHandle<Result<Uplink, network::Error>>),
 }
 
-impl Beginning {
+impl PendingNetwork {
     /// What the command has on named networks.
     pub(super) fn leases(&self) -> &[Lease] {
         match self {
-            Beginning::Made(Way::Named(held)) => held.leases(),
+            PendingNetwork::Made(StepNetwork::Named(held)) => held.leases(),
             _ => &[],
         }
     }
 
     /// Waits for it.
-    pub(super) fn join(self) -> Result<Way> {
+    pub(super) fn join(self) -> Result<StepNetwork> {
         let thread = match self {
-            Beginning::Made(way) => return Ok(way),
-            Beginning::Making(thread) => thread,
+            PendingNetwork::Made(way) => return Ok(way),
+            PendingNetwork::Making(thread) => thread,
         };
         let uplink =
             thread.join().map_err(|_| Error::internal("the thread of a network does not panic"))?;
-        uplink.during(CONNECTING).map(Way::Uplink)
+        uplink.during(CONNECTING).map(StepNetwork::Uplink)
     }
 }
 
 /// A network that leads to the recorder alone.
-fn enclosed(recorder: &Arc<Recorder>, step: &Step) -> Result<Way> {
+fn enclosed(recorder: &Arc<Recorder>, step: &Step) -> Result<StepNetwork> {
     let (enclosure, listener) =
         Enclosure::listening(PORT).during("making the network of the command")?;
     // Steps run on threads of the runtime that may block.
     let runtime = tokio::runtime::Handle::current();
     let session = Session::start(recorder, &step.instruction, listener, &runtime)
         .during("starting the recorder")?;
-    Ok(Way::Recorder { enclosure, session })
+    Ok(StepNetwork::Recorder { enclosure, session })
 }
 
 /// Puts the command on named networks, and gives it an uplink of its own if it is to have that too.
@@ -105,7 +102,7 @@ fn named(
     wanted: &NetworkSpec,
     with: &Surroundings<'_>,
     uplink: UplinkOptions,
-) -> Result<Held, network::Error> {
+) -> Result<ContainerNetwork, network::Error> {
     let networks = Networks::beside(with.env.store.path());
     let (id, servers) = (task::random_id(), &wanted.dns.servers);
     let attachment = |one: &Membership| -> Result<Attachment, network::Error> {
@@ -142,7 +139,7 @@ fn named(
         }),
         ..HeldOptions::default()
     };
-    Held::start(&options)
+    ContainerNetwork::start(&options)
 }
 
 /// Starts the network of a command with one of its own, while its files are prepared. The machine's
@@ -151,15 +148,12 @@ pub(super) fn begin(
     op: &RunOp,
     with: &Surroundings<'_>,
     wanted: &NetworkSpec,
-) -> Result<Beginning> {
+) -> Result<PendingNetwork> {
     if mode(op) != Network::Private {
-        return Ok(Beginning::Made(Way::Nowhere));
+        return Ok(PendingNetwork::Made(StepNetwork::Nowhere));
     }
     if let Some(recorder) = with.recorder {
-        return enclosed(recorder, with.step).map(Beginning::Made);
-    }
-    if let Some(Join::Path(path)) = &wanted.join {
-        return Ok(Beginning::Made(Way::Other(path.clone())));
+        return enclosed(recorder, with.step).map(PendingNetwork::Made);
     }
     let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
     let loopback = wanted.hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);
@@ -167,11 +161,11 @@ pub(super) fn begin(
         UplinkOptions { resolvers: resolvers(&machine), loopback, ..UplinkOptions::default() };
     if !wanted.networks.is_empty() {
         let held = named(wanted, with, options).during(CONNECTING)?;
-        return Ok(Beginning::Made(Way::Named(held)));
+        return Ok(PendingNetwork::Made(StepNetwork::Named(held)));
     }
     let thread = std::thread::Builder::new().name("network".to_owned());
     let thread = thread.spawn(move || Uplink::start(&options));
-    thread.map(Beginning::Making).map_err(Error::file("starting", "a thread"))
+    thread.map(PendingNetwork::Making).map_err(Error::file("starting", "a thread"))
 }
 
 /// Hosts, hostname and `resolv.conf` as the command is to see them.

@@ -11,8 +11,8 @@ use task::Task;
 
 use super::recorded;
 use super::sandbox::{CommandStreams, RunSandbox, Surroundings};
-use crate::debug::{self, Kept, Repeatability, Verdict};
-use crate::error::{During, place};
+use crate::debug::{self, KeptFailure, Repeatability, Verdict};
+use crate::error::{ErrorContext, place};
 use crate::plan::RunOp;
 use crate::{Error, Result, users};
 
@@ -27,7 +27,7 @@ pub(crate) fn work(
     let stack = active.stack(None).during("stacking layers")?;
     let top = resumed
         .as_ref()
-        .map(Kept::top)
+        .map(KeptFailure::top)
         .or(stack.top)
         .ok_or(Error::internal("a step that runs has a layer of its own"))?;
     let mut room = RunSandbox::new(op, top.clone(), with, task)?;

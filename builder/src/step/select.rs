@@ -8,7 +8,7 @@ use layers::{FileType, Root, Stat};
 
 use crate::context::Tree;
 use crate::context::scan::{Filter, is};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result};
 
 /// One thing to be copied.

@@ -3,7 +3,7 @@ use std::path::Path;
 use layers::Root;
 use task::Task;
 
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::WorkdirOp;
 use crate::{Error, Result, users};
 

@@ -4,19 +4,19 @@
 use std::path::{Path, PathBuf};
 
 use runtime::{Mount, Propagation};
-use store::{CacheMount, Sharing, Store};
+use store::{CacheMount, CacheSharing, Store};
 use task::Task;
 
 use super::{Invocation, SyntaxError};
-use crate::error::During;
-use crate::working::Loan;
+use crate::error::ErrorContext;
+use crate::working::MountFrom;
 use crate::{Error, Result};
 
 /// A mount for a command in a working container.
 #[derive(Debug, Clone, PartialEq)]
 pub enum WorkingMount {
     /// Of an image, or of another working container.
-    Loan(Loan),
+    Loan(MountFrom),
     /// A cache of the store.
     Cache(CacheText),
     /// A file of this machine: a secret.
@@ -28,7 +28,7 @@ pub enum WorkingMount {
 pub struct CacheText {
     id: String,
     target: PathBuf,
-    sharing: Sharing,
+    sharing: CacheSharing,
     read_only: bool,
 }
 
@@ -87,7 +87,7 @@ pub fn below(directory: &Path, fields: &[String]) -> Result<Vec<String>> {
     fields.iter().map(one).collect()
 }
 
-fn loan(fields: &[String]) -> Result<Loan, SyntaxError> {
+fn loan(fields: &[String]) -> Result<MountFrom, SyntaxError> {
     let (mut source, mut from, mut target, mut writable) = ("", "", "", false);
     for pair in fields {
         match pair.split_once('=').unwrap_or((pair, "")) {
@@ -107,7 +107,7 @@ fn loan(fields: &[String]) -> Result<Loan, SyntaxError> {
         let why = "it needs target=, an absolute path below the root";
         return Err(SyntaxError::new(why));
     }
-    Ok(Loan { from: from.into(), source: source.into(), target: target.into(), writable })
+    Ok(MountFrom { from: from.into(), source: source.into(), target: target.into(), writable })
 }
 
 fn secret(fields: &[String], call: &Invocation<'_>) -> Result<Mount> {
@@ -132,7 +132,8 @@ fn secret(fields: &[String], call: &Invocation<'_>) -> Result<Mount> {
 }
 
 fn cache(fields: &[String]) -> Result<CacheText, SyntaxError> {
-    let (mut id, mut target, mut sharing, mut read_only) = (None, None, Sharing::Shared, false);
+    let (mut id, mut target, mut sharing, mut read_only) =
+        (None, None, CacheSharing::Shared, false);
     for pair in fields {
         match pair.split_once('=').unwrap_or((pair, "")) {
             ("type", "cache") => {}
@@ -140,9 +141,9 @@ fn cache(fields: &[String]) -> Result<CacheText, SyntaxError> {
             ("target" | "dst" | "destination", value) => target = Some(value),
             ("ro" | "readonly", "" | "true") => read_only = true,
             ("ro" | "readonly", "false") | ("rw" | "readwrite", "" | "true") => read_only = false,
-            ("sharing", "shared") => sharing = Sharing::Shared,
-            ("sharing", "private") => sharing = Sharing::Private,
-            ("sharing", "locked") => sharing = Sharing::Locked,
+            ("sharing", "shared") => sharing = CacheSharing::Shared,
+            ("sharing", "private") => sharing = CacheSharing::Private,
+            ("sharing", "locked") => sharing = CacheSharing::Locked,
             (key, _) => return Err(unsupported(key)),
         }
     }
@@ -184,7 +185,7 @@ mod tests {
         let Some(WorkingMount::Cache(cache)) = cache else { panic!("{cache:?}") };
         assert_eq!(
             (cache.id.as_str(), cache.sharing, cache.read_only),
-            ("/x", Sharing::Locked, true)
+            ("/x", CacheSharing::Locked, true)
         );
         let secret = read("type=secret,id=key,src=dev/null").unwrap();
         let target = Path::new("/run/secrets/key");

@@ -50,7 +50,12 @@ impl Build {
         };
         let place = place(&self.file, step.span.start);
         let explanation = Explanation { step: step.name.clone(), place, reasons };
-        for reason in explanation.reasons.iter().take(NOTED) {
+        // In the first build of a Dockerfile every step is new: that needs no line for each.
+        let first = |reason: &Reason| {
+            reason.kind == ReasonKind::New && !why::knows(&self.env.store, &self.request)
+        };
+        let noted = explanation.reasons.iter().filter(|reason| !first(reason));
+        for reason in noted.take(NOTED) {
             task.note(reason.to_string());
         }
         if explanation.reasons.len() > NOTED {

@@ -7,10 +7,10 @@ use image::{Document, Encoding, History, Image, Manifest, MediaType, Reference, 
 use layers::{Compression, DiffOptions, LayerInfo, LayerWriter, Root, Stack};
 use task::{Cause, Task};
 
-use super::linked::{self, Extra};
-use super::{State, Working};
+use super::linked::{self, ExtraLayer};
+use super::{State, WorkingContainer};
 use crate::assemble::rfc3339;
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::plan::environment::in_env;
 use crate::{Env, Error, Result};
 
@@ -80,7 +80,7 @@ impl Default for Commit {
 ///
 /// # Errors
 /// Its files cannot be read; the store cannot be written.
-pub fn commit(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Image> {
+pub fn commit(working: &WorkingContainer, wish: &Commit, env: &Env, task: &Task) -> Result<Image> {
     let base = working.base()?;
     let child = task.child("layer");
     let layers = layers(working, wish, env, &child)?;
@@ -115,7 +115,7 @@ pub(super) fn now(env: &Env) -> String {
 type Layer = (LayerInfo, String);
 
 /// The layers that the image has above its base, or with `squash` the only one.
-fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Layer>> {
+fn layers(working: &WorkingContainer, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Layer>> {
     let extras = working.extras(wish, env, task)?;
     let options = DiffOptions {
         user_xattr: working.stack()?.user_xattr,
@@ -139,9 +139,9 @@ fn layers(working: &Working, wish: &Commit, env: &Env, task: &Task) -> Result<Ve
 
 /// The container's changes, or with `squash` all of its files with those that lie above.
 fn layer(
-    working: &Working,
+    working: &WorkingContainer,
     wish: &Commit,
-    extras: &[Extra],
+    extras: &[ExtraLayer],
     options: &DiffOptions,
     env: &Env,
     task: &Task,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use image::{ContainerConfig, Healthcheck};
 
-use super::{State, Working, edits};
+use super::{State, WorkingContainer, edits};
 use crate::Env;
 
 /// What is changed; the rest stays. An empty text takes a value away. Items of lists are added;
@@ -253,7 +253,7 @@ impl ConfigChanges {
     }
 
     /// Puts what was changed into the history, in the words of a Dockerfile.
-    pub fn note(&self, working: &mut Working, env: &Env) {
+    pub fn note(&self, working: &mut WorkingContainer, env: &Env) {
         let nop = |text: String| format!("/bin/sh -c #(nop) {text}");
         let one = |keyword: &'static str, value: &Option<String>| {
             value.iter().map(move |value| nop(format!("{keyword} {value}"))).collect::<Vec<_>>()

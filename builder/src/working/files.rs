@@ -10,17 +10,17 @@ use layers::Root;
 use task::Task;
 use transport::bridge;
 
-use super::{Working, base};
+use super::{WorkingContainer, base};
 use crate::context::dockerfile::ignore_file;
 use crate::context::git::{self, Commit, GitUrl, Surroundings};
 use crate::context::{Tree, http};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::images;
 use crate::plan::key::KeyBuilder;
 use crate::plan::path::clean;
 use crate::plan::{Chmod, CopyOp, CopySource, From};
 use crate::sources::DOWNLOAD_LIMIT;
-use crate::step::copy::{Placing, Remote, prepare};
+use crate::step::copy::{CopySettings, Remote, prepare};
 use crate::{Env, Error, Pull, Result, SourceFile, users};
 
 /// Where the files of [`copy`] are.
@@ -122,22 +122,7 @@ impl GitAccess {
 /// # Errors
 /// There is no such file; it cannot be downloaded; the container cannot be written.
 pub async fn copy(
-    working: &mut Working,
-    files: &Files,
-    env: &Env,
-    task: &Arc<Task>,
-) -> Result<Digest> {
-    // A mount that shows other ids takes none of root's files.
-    let shown = working.maps() && working.detach()?;
-    let copied = place(working, files, env, task).await;
-    if shown {
-        working.attach()?;
-    }
-    copied
-}
-
-async fn place(
-    working: &mut Working,
+    working: &mut WorkingContainer,
     files: &Files,
     env: &Env,
     task: &Arc<Task>,
@@ -189,7 +174,7 @@ async fn place(
         selection.digest(threads, &mut key, &owned)?;
         selection.fetch(&git, &store, &owned)?;
         let owner = op.chown.as_deref().map(|text| users::owner(&root, text)).transpose()?;
-        let placing = Placing { owner, epoch: timestamp, dated: true, threads, made: 0 };
+        let placing = CopySettings { owner, epoch: timestamp, dated: true, threads, made: 0 };
         let to = to.as_ref().unwrap_or(&root);
         selection.work(&op, to, Path::new(&op.destination), placing, &owned)?;
         Ok::<_, crate::Error>((key.finish().0, selection.is_directories()))
@@ -215,7 +200,7 @@ async fn place(
 }
 
 /// Where to, from the root; a slash at the end makes it a directory.
-fn destination(working: &Working, files: &Files) -> String {
+fn destination(working: &WorkingContainer, files: &Files) -> String {
     let text = files.destination.as_str();
     let mut destination = clean(&working.state.config.config.working_dir, text);
     let several = files.paths.len() > 1;
@@ -229,7 +214,7 @@ fn destination(working: &Working, files: &Files) -> String {
 
 /// Where the paths are looked up.
 pub(super) async fn tree(
-    working: &Working,
+    working: &WorkingContainer,
     source: &Source,
     env: &Env,
     task: &Arc<Task>,
@@ -258,7 +243,7 @@ pub(super) async fn tree(
             Ok(Tree { ignore, ..foreign(root, path.display().to_string()) })
         }
         Source::Container(name) => {
-            let other = Working::find(&env.store, name)?;
+            let other = WorkingContainer::find(&env.store, name)?;
             let other = other
                 .ok_or_else(|| Error::NotThere { what: "working container", name: name.clone() })?;
             let root = match other.id() == working.id() {

@@ -11,7 +11,7 @@ use transport::bridge;
 use super::commit::{assemble, keep};
 use super::{Commit, State};
 use crate::context::{archive, http};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::sources::DOWNLOAD_LIMIT;
 use crate::{Env, Error, Result};
 

@@ -9,14 +9,14 @@ use serde::{Deserialize, Serialize};
 use store::Active;
 use task::Task;
 
-use super::{Commit, Working};
-use crate::error::During;
+use super::{Commit, WorkingContainer};
+use crate::error::ErrorContext;
 use crate::step::copy::set_mode;
 use crate::{Env, Error, Result};
 
 /// Files that were copied to lie above everything else in the image.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Linked {
+pub struct LinkedCopy {
     /// Their directory, below the container's own.
     directory: String,
     /// What made them, for the history.
@@ -24,7 +24,7 @@ pub struct Linked {
 }
 
 /// A layer above the container's own changes.
-pub(super) struct Extra {
+pub(super) struct ExtraLayer {
     /// Its files.
     pub(super) directory: PathBuf,
     /// What made it, for the history.
@@ -33,9 +33,9 @@ pub(super) struct Extra {
     _kept: Option<Active>,
 }
 
-impl Working {
+impl WorkingContainer {
     /// An empty directory for files that become a layer of their own. Without
-    /// [`Working::link`] it means nothing.
+    /// [`WorkingContainer::link`] it means nothing.
     pub(super) fn apart(&self) -> Result<PathBuf> {
         let number = self.state.links.len();
         let path = self.record.directory.join(format!("link-{number}"));
@@ -51,20 +51,20 @@ impl Working {
         Ok(path)
     }
 
-    /// Keeps the files in a directory of [`Working::apart`].
+    /// Keeps the files in a directory of [`WorkingContainer::apart`].
     pub(super) fn link(&mut self, directory: &Path, created_by: &str) -> Result<()> {
         let name = directory.file_name().unwrap_or_default();
         let directory = name.to_string_lossy().into_owned();
-        self.state.links.push(Linked { directory, created_by: created_by.to_owned() });
+        self.state.links.push(LinkedCopy { directory, created_by: created_by.to_owned() });
         self.save()
     }
 
     /// The layers above the container's own changes, the lowest first.
-    pub(super) fn extras(&self, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<Extra>> {
-        let mut all: Vec<Extra> = Vec::new();
+    pub(super) fn extras(&self, wish: &Commit, env: &Env, task: &Task) -> Result<Vec<ExtraLayer>> {
+        let mut all: Vec<ExtraLayer> = Vec::new();
         for linked in &self.state.links {
             let directory = self.record.directory.join(&linked.directory);
-            all.push(Extra { directory, created_by: linked.created_by.clone(), _kept: None });
+            all.push(ExtraLayer { directory, created_by: linked.created_by.clone(), _kept: None });
         }
         if !wish.add_files.is_empty() {
             all.push(added(&wish.add_files, env)?);
@@ -77,7 +77,7 @@ impl Working {
 }
 
 /// A layer of directories of this machine, as they are.
-fn trees(trees: &[(PathBuf, PathBuf)], env: &Env, task: &Task) -> Result<Extra> {
+fn trees(trees: &[(PathBuf, PathBuf)], env: &Env, task: &Task) -> Result<ExtraLayer> {
     let action = "adding directories";
     let active = env.store.begin().during(action)?;
     let directory = active.dir().join("fs");
@@ -95,11 +95,11 @@ fn trees(trees: &[(PathBuf, PathBuf)], env: &Env, task: &Task) -> Result<Extra> 
         names.push(target.display().to_string());
     }
     let created_by = format!("/bin/sh -c #(nop) ADD {}", names.join(" "));
-    Ok(Extra { directory, created_by, _kept: Some(active) })
+    Ok(ExtraLayer { directory, created_by, _kept: Some(active) })
 }
 
 /// A layer of files of this machine: root's, readable by everybody.
-fn added(files: &[(PathBuf, PathBuf)], env: &Env) -> Result<Extra> {
+fn added(files: &[(PathBuf, PathBuf)], env: &Env) -> Result<ExtraLayer> {
     let active = env.store.begin().during("adding files")?;
     let directory = active.dir().join("fs");
     let mut names = Vec::new();
@@ -126,7 +126,7 @@ fn added(files: &[(PathBuf, PathBuf)], env: &Env) -> Result<Extra> {
         set_mode(&entry, 0o755)?;
     }
     let created_by = format!("/bin/sh -c #(nop) ADD {}", names.join(" "));
-    Ok(Extra { directory, created_by, _kept: Some(active) })
+    Ok(ExtraLayer { directory, created_by, _kept: Some(active) })
 }
 
 /// The directories below one.
@@ -143,9 +143,9 @@ fn walk(directory: &Path) -> Result<Vec<PathBuf>> {
     Ok(all)
 }
 
-/// The layer of one of [`Working::extras`].
+/// The layer of one of [`WorkingContainer::extras`].
 pub(super) fn layer(
-    extra: &Extra,
+    extra: &ExtraLayer,
     wish: &Commit,
     options: &DiffOptions,
     env: &Env,

@@ -9,10 +9,9 @@ mod commit;
 mod config;
 pub mod edits;
 mod files;
-mod ground;
 mod import;
-mod lend;
 mod linked;
+mod mount_from;
 
 use std::collections::BTreeMap;
 use std::fs::File;
@@ -22,7 +21,7 @@ use std::time::Duration;
 
 use image::{Config, History, Image, Platform, Reference};
 use layers::{Root, Stack};
-use runtime::{ContainerSpec, Isolation};
+use runtime::ContainerSpec;
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use serde::{Deserialize, Serialize};
@@ -32,14 +31,12 @@ use task::{Fault, Kind, Task};
 pub use commit::{Commit, commit};
 pub use config::{ConfigChanges, ConfigError};
 pub use files::{Files, GitAccess, Source, copy};
-pub use ground::Ground;
 pub use import::{Import, import};
-pub use lend::{Lent, Loan, lend};
-pub use linked::Linked;
+pub use linked::LinkedCopy;
+pub use mount_from::{MountFrom, MountGuard, lend};
 
 use crate::container_file::{CONTAINER_FILE, container_file};
-use crate::error::During;
-use crate::ids;
+use crate::error::ErrorContext;
 use crate::images;
 use crate::inputs::{InputRules, Inputs};
 use crate::plan::ImageKey;
@@ -77,7 +74,7 @@ pub struct State {
     pub docker: bool,
     /// Files that become layers of their own, the lowest first.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub links: Vec<Linked>,
+    pub links: Vec<LinkedCopy>,
     /// How commands run in it. Older records have `settings` instead.
     #[serde(default)]
     pub spec: ContainerSpec,
@@ -88,10 +85,10 @@ pub struct State {
 
 /// A working container.
 #[derive(Debug)]
-pub struct Working {
+pub struct WorkingContainer {
     store: Store,
     record: ContainerRecord,
-    /// See [`State`]; [`Working::save`] keeps changes.
+    /// See [`State`]; [`WorkingContainer::save`] keeps changes.
     pub state: State,
     /// Where things are mounted in it, relative to its root: what is empty there is no change.
     pub mounted_on: Vec<PathBuf>,
@@ -112,7 +109,7 @@ pub struct BeginOptions {
     /// What follows the image in that name; `working-container` if it is not given.
     pub suffix: Option<String>,
     /// What the image of an archive or a directory is called, if that does not come from its path.
-    pub called: Called,
+    pub called: LocalImageName,
     /// What it is for.
     pub platform: Platform,
     /// When to pull the image.
@@ -123,9 +120,9 @@ pub struct BeginOptions {
     pub spec: ContainerSpec,
 }
 
-/// What an image that is in no registry is called.
+/// How a container is named after an image that is in no registry.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub enum Called {
+pub enum LocalImageName {
     /// As its path says.
     #[default]
     ByPath,
@@ -139,7 +136,7 @@ pub enum Called {
 ///
 /// # Errors
 /// The image cannot be had; the name is taken.
-pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Working> {
+pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<WorkingContainer> {
     let task = Arc::new(task.child(format!("from {}", wish.image)));
     let mut state = State { docker: wish.docker, spec: wish.spec.clone(), ..State::default() };
     let mut word = wish.suffix.clone().unwrap_or_else(|| "working-container".to_owned());
@@ -153,7 +150,7 @@ pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Worki
         snapshot = images::unpack(env, &base, &task).await?;
         images::fetch(env, &base, &task).await?;
         let name = match &wish.called {
-            Called::Image(name) => Some(name.as_str()),
+            LocalImageName::Image(name) => Some(name.as_str()),
             _ => None,
         };
         crate::pulled::keep(&env.store, &base, name)?;
@@ -168,12 +165,12 @@ pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Worki
             None => {}
         }
         let first = match &wish.called {
-            Called::ByPath => called(&state.image),
-            Called::Image(name) => {
+            LocalImageName::ByPath => called(&state.image),
+            LocalImageName::Image(name) => {
                 name.clone_into(&mut state.image);
                 called(name)
             }
-            Called::Transport(transport) => transport.clone(),
+            LocalImageName::Transport(transport) => transport.clone(),
         };
         word = format!("{first}-{word}");
         state.config = (**base.image.config()).clone();
@@ -200,7 +197,7 @@ pub async fn create(wish: &BeginOptions, env: &Env, task: &Task) -> Result<Worki
     if let Some(task) = Arc::into_inner(task) {
         task.done();
     }
-    Ok(Working {
+    Ok(WorkingContainer {
         store: env.store.clone(),
         record,
         state,
@@ -260,15 +257,15 @@ fn to_json(state: &State) -> Result<Vec<u8>> {
 /// How long to sleep between two looks at a lock, at most.
 const LONGEST_NAP: Duration = Duration::from_millis(50);
 
-impl Working {
+impl WorkingContainer {
     /// The working container with this name or id; `None` where there is none, or a container of
     /// another kind.
     ///
     /// # Errors
     /// The beginning of an id is ambiguous; the store cannot be read.
-    pub fn find(store: &Store, name: &str) -> Result<Option<Working>> {
+    pub fn find(store: &Store, name: &str) -> Result<Option<WorkingContainer>> {
         match store.container(name) {
-            Ok(record) => Working::of(store, record),
+            Ok(record) => WorkingContainer::of(store, record),
             Err(error) if error.kind() == Kind::NotFound => Ok(None),
             Err(error) => Err(error).during("looking up a working container"),
         }
@@ -278,7 +275,7 @@ impl Working {
     ///
     /// # Errors
     /// Its state is broken.
-    pub fn of(store: &Store, record: ContainerRecord) -> Result<Option<Working>> {
+    pub fn of(store: &Store, record: ContainerRecord) -> Result<Option<WorkingContainer>> {
         let path = record.directory.join(STATE);
         let bytes = match std::fs::read(&path) {
             Ok(bytes) => bytes,
@@ -286,7 +283,7 @@ impl Working {
             Err(error) => return Err(Error::file("reading", path)(error)),
         };
         let state = serde_json::from_slice(&bytes).map_err(Error::document(&path))?;
-        Ok(Some(Working {
+        Ok(Some(WorkingContainer {
             store: store.clone(),
             record,
             state,
@@ -301,7 +298,11 @@ impl Working {
     ///
     /// # Errors
     /// Its image cannot be read.
-    pub fn of_program(store: &Store, record: ContainerRecord, image: &str) -> Result<Working> {
+    pub fn of_program(
+        store: &Store,
+        record: ContainerRecord,
+        image: &str,
+    ) -> Result<WorkingContainer> {
         let mut state = State { image: image.to_owned(), ..State::default() };
         if let Some(descriptor) = &record.image {
             let base = store.image(descriptor, &Platform::host());
@@ -309,7 +310,7 @@ impl Working {
             state.config = (**base.config()).clone();
             state.annotations.clone_from(&base.manifest().annotations);
         }
-        Ok(Working {
+        Ok(WorkingContainer {
             store: store.clone(),
             record,
             state,
@@ -328,9 +329,9 @@ impl Working {
     ///
     /// # Errors
     /// The store cannot be read.
-    pub fn all(store: &Store) -> Result<Vec<Working>> {
+    pub fn all(store: &Store) -> Result<Vec<WorkingContainer>> {
         let records = store.containers().during("listing working containers")?;
-        let found = records.into_iter().map(|record| Working::of(store, record));
+        let found = records.into_iter().map(|record| WorkingContainer::of(store, record));
         found.filter_map(Result::transpose).collect()
     }
 
@@ -339,7 +340,7 @@ impl Working {
     ///
     /// # Errors
     /// It is gone meanwhile; [`Error::Cancelled`].
-    pub fn lock(self, task: &Task) -> Result<Working> {
+    pub fn lock(self, task: &Task) -> Result<WorkingContainer> {
         let path = self.record.directory.join(LOCK);
         let file = File::options().read(true).write(true).create(true).truncate(false).open(&path);
         let file = file.map_err(Error::file("opening", &path))?;
@@ -358,8 +359,8 @@ impl Working {
             }
         }
         let gone = || Error::Gone { what: format!("the container {}", self.record.name) };
-        let now = Working::find(&self.store, &self.record.id)?.ok_or_else(gone)?;
-        Ok(Working { _lock: Some(file), ..now })
+        let now = WorkingContainer::find(&self.store, &self.record.id)?.ok_or_else(gone)?;
+        Ok(WorkingContainer { _lock: Some(file), ..now })
     }
 
     /// Notes in the history what was done, as a step of its own without a layer.
@@ -421,30 +422,16 @@ impl Working {
         self.store.container_stack(&self.record).during("stacking a working container")
     }
 
-    /// Whether it shows its files to commands and host programs with other ids than they have.
-    pub(super) fn maps(&self) -> bool {
-        self.state.spec.isolation.ids.is_some()
-    }
-
-    /// Its file system as its commands and host programs see it.
-    fn shown(&self, isolation: &Isolation) -> Result<Stack> {
-        let mut isolation = isolation.clone();
-        ids::resolve(&mut isolation)?;
-        Ok(Stack { ids: ids::map(&isolation)?, ..self.stack()? })
-    }
-
-    /// Its file system, to be read and changed; while it is mounted with other ids to be read alone.
+    /// Its file system, to be read and changed.
     ///
     /// # Errors
     /// It cannot be mounted.
     pub fn root(&self) -> Result<Root> {
         // An overlay must not be mounted a second time over the same changes.
         match self.mounted() {
-            Some(_) if self.maps() => still(&self.stack()?).mount(),
-            Some(path) => Root::open(&path),
-            None => self.stack()?.mount(),
+            Some(path) => Root::open(&path).during("opening a working container"),
+            None => self.stack()?.mount().during("mounting a working container"),
         }
-        .during("opening a working container")
     }
 
     /// Its file system for a command with these mounts. The places of mounts that are not there
@@ -452,16 +439,18 @@ impl Working {
     ///
     /// # Errors
     /// It cannot be mounted.
-    pub fn ground(&self, spec: &ContainerSpec, working_dir: &str) -> Result<Ground> {
-        let list = &spec.files.mounts;
-        if let Some(path) = self.mounted() {
-            let root = Root::open(&path).during("opening a working container")?;
+    pub fn ground(&self, list: &[runtime::Mount], working_dir: &str) -> Result<CommandRoot> {
+        if self.mounted().is_some() {
+            let root = self.root()?;
             let made = mounts::absent(list, &root, working_dir);
             let again = root.try_clone().during("opening a working container")?;
-            return Ok(Ground { root: Some(root), _stubs: None, made, again: Some(again) });
+            return Ok(CommandRoot { root: Some(root), _stubs: None, made, again: Some(again) });
         }
-        let mut stack = self.shown(&spec.isolation)?;
-        let whole = still(&stack);
+        let mut stack = self.stack()?;
+        let mut below = stack.lower.clone();
+        below.extend(stack.top.iter().map(|top| top.upper.clone()));
+        below.rotate_right(1);
+        let whole = Stack { lower: below, top: None, ..stack.clone() };
         let seen = whole.mount().during("mounting a working container")?;
         let stubs = mounts::stubs(&self.store, list, &whole, Some(&seen), working_dir)?;
         drop(seen);
@@ -469,7 +458,7 @@ impl Working {
             stack.lower.insert(0, stubs.dir().join("fs"));
         }
         let root = stack.mount().during("mounting a working container")?;
-        Ok(Ground { root: Some(root), _stubs: stubs, made: Vec::new(), again: None })
+        Ok(CommandRoot { root: Some(root), _stubs: stubs, made: Vec::new(), again: None })
     }
 
     /// Mounts its file system where host programs see it, and gives back where that is.
@@ -487,8 +476,7 @@ impl Working {
             }
             _ => {}
         }
-        let stack = self.shown(&self.state.spec.isolation)?;
-        let root = stack.mount().during("mounting a working container")?;
+        let root = self.stack()?.mount().during("mounting a working container")?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(root.as_fd(), c"", CWD, &path, flags)
             .map_err(|errno| Error::file("mounting", &path)(errno.into()))?;
@@ -530,18 +518,14 @@ impl Working {
         let text = container_file(self.name(), self.id(), &self.state.image, &image_id);
         let source = self.record.directory.join("containerenv");
         std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
-        let mut mount = runtime::Mount::Bind {
+        Ok(runtime::Mount::Bind {
             source,
             target: PathBuf::from(CONTAINER_FILE),
             read_only: false,
             recursive: false,
             propagation: runtime::Propagation::Private,
             options: Vec::new(),
-        };
-        if self.maps() && !runtime::in_user_namespace() {
-            ids::mark(&mut mount);
-        }
-        Ok(mount)
+        })
     }
 
     /// Its directory in the store.
@@ -550,11 +534,41 @@ impl Working {
     }
 }
 
-/// The same files with the ids of the disk, to be read alone.
-fn still(stack: &Stack) -> Stack {
-    let mut lower = stack.lower.clone();
-    lower.splice(0..0, stack.top.iter().map(|top| top.upper.clone()));
-    Stack { lower, top: None, ids: None, ..stack.clone() }
+/// The file system of a working container for one command; to be kept until it has ended.
+#[derive(Debug)]
+pub struct CommandRoot {
+    root: Option<Root>,
+    /// Forgotten when the command has ended.
+    _stubs: Option<store::Active>,
+    /// What has to be made in the container for mounts, parents first, and is taken away again.
+    made: Vec<PathBuf>,
+    again: Option<Root>,
+}
+
+impl CommandRoot {
+    /// The root, once.
+    ///
+    /// # Errors
+    /// It was taken before.
+    pub fn take(&mut self) -> Result<Root> {
+        self.root.take().ok_or(Error::internal("the root of a command is taken once"))
+    }
+}
+
+impl Drop for CommandRoot {
+    fn drop(&mut self) {
+        let Some(root) = &self.again else { return };
+        for path in self.made.iter().rev() {
+            // What the command has filled meanwhile is the container's.
+            let empty = match root.entries(path) {
+                Ok(entries) => entries.is_empty(),
+                Err(_) => root.symlink_metadata(path).is_ok_and(|stat| stat.st_size == 0),
+            };
+            if empty && let Err(error) = root.remove_all(path) {
+                tracing::debug!(%error, "a mount point stays in the container");
+            }
+        }
+    }
 }
 
 #[cfg(test)]

@@ -182,6 +182,7 @@ fn reasons() {
     };
     let new = "it was not built before from this Dockerfile and context";
     assert_eq!(ran(place.request(text)), [[new], [new], [new]]);
+    assert!(!place.ear.notes().contains(&new.to_owned()), "the first build says it nowhere");
     assert!(ran(place.request(text)).is_empty());
     place.write("a", "2");
     let parent = |step: &str| vec![format!("the step before it changed: [{step}")];
@@ -232,7 +233,7 @@ fn forecasts() {
         let steps = place.forecast(place.request(text)).unwrap();
         steps.iter().map(|step| step.outlook).collect::<Vec<_>>()
     };
-    use builder::Outlook::{Cached, Depends, Run};
+    use builder::ForecastOutcome::{Cached, Depends, Run};
     assert_eq!(look(), [Run; 4]);
     let strict = || {
         let mut request = place.request(text);

@@ -333,7 +333,7 @@ fn unchanged() {
     lock.pin(&url, &wrong).unwrap();
     let mut request = place.request(&format!("FROM scratch\nADD {url} /i\n"));
     request.inputs.lock =
-        Some(builder::Locking { lock, file: "rbuild.lock".to_owned(), partial: false });
+        Some(builder::EnforcedLock { lock, file: "rbuild.lock".to_owned(), partial: false });
     let told = task::chain(&place.try_build(request).unwrap_err()).join(" ");
     assert!(told.contains("does not match"), "{told}");
     assert_eq!(server.join().unwrap().len(), 4);

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use builder::{Built, Context, Env, Error, Places, Request, SourceFile};
+use builder::{BuildResult, Context, Env, Error, Places, Request, SourceFile};
 use image::{
     Config, Descriptor, Digest, Document, Encoding, Image, Manifest, MediaType, Platform,
     Reference, RootFs,
@@ -15,7 +15,7 @@ use layers::{Compression, DiffOptions, LayerWriter, Root};
 use store::{Options, Store};
 use task::{Cause, Event, Observer, Outcome, Task};
 use transport::at::LayoutImage;
-use transport::{Gate, Location, Named, Open, Sink, Source};
+use transport::{Gate, ImageSelector, Location, Open, Sink, Source};
 
 /// The name of the base image.
 pub(crate) const BASE: &str = "docker.io/library/base:latest";
@@ -62,8 +62,10 @@ pub(crate) struct OneImage(pub(crate) PathBuf);
 impl Places for OneImage {
     fn source(&self, location: &Location) -> Result<Box<dyn Source>, Cause> {
         let named = match location {
-            Location::Registry(Reference { digest: Some(digest), .. }) => Named::Digest(*digest),
-            _ => Named::Name("app".to_owned()),
+            Location::Registry(Reference { digest: Some(digest), .. }) => {
+                ImageSelector::Digest(*digest)
+            }
+            _ => ImageSelector::Name("app".to_owned()),
         };
         Ok(Box::new(LayoutImage::new(&self.0, named)))
     }
@@ -271,11 +273,11 @@ impl Place {
         }
     }
 
-    pub(crate) fn try_build(&self, request: Request) -> Result<Built, Error> {
+    pub(crate) fn try_build(&self, request: Request) -> Result<BuildResult, Error> {
         self.try_build_in(request, &self.env())
     }
 
-    pub(crate) fn try_build_in(&self, request: Request, env: &Env) -> Result<Built, Error> {
+    pub(crate) fn try_build_in(&self, request: Request, env: &Env) -> Result<BuildResult, Error> {
         self.ear.events.lock().unwrap().clear();
         let task = Task::root("build", self.ear.clone());
         self.ear.stop.lock().unwrap().1 = Some(task.canceller());
@@ -288,7 +290,7 @@ impl Place {
     }
 
     /// What would become of each step.
-    pub(crate) fn forecast(&self, request: Request) -> Result<Vec<builder::Forecast>, Error> {
+    pub(crate) fn forecast(&self, request: Request) -> Result<Vec<builder::StepForecast>, Error> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         runtime.block_on(builder::forecast(request, &self.env(), &Task::silent()))
     }
@@ -342,13 +344,13 @@ fn tree_of_base(path: &Path) {
 
 /// What was built.
 pub(crate) struct Look {
-    pub(crate) built: Built,
+    pub(crate) built: BuildResult,
     pub(crate) image: Image,
     root: Root,
 }
 
 impl Look {
-    fn new(place: &Place, built: Built) -> Look {
+    fn new(place: &Place, built: BuildResult) -> Look {
         let manifest = built.manifest.clone().unwrap();
         let image = place.store.image(&manifest, &Platform::host()).unwrap();
         let root = match place.store.unpack(&image, &Task::silent()).unwrap() {

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use builder::{CacheFrom, CachePlace, CacheTo, Mode, Output, Request};
 use serde_json::Value;
 use task::Outcome;
-use transport::{Location, Named};
+use transport::{ImageSelector, Location};
 
 use crate::Case;
 use crate::support::Place;
@@ -21,7 +21,7 @@ pub(crate) const CASES: &[Case] = &[
 const TEXT: &str = "FROM base AS one\nCOPY a /a\nCOPY big /big\nFROM base\nCOPY --from=one /a /b\nCOPY c /c\nWORKDIR /w\n";
 
 fn layout(path: &Path) -> CachePlace {
-    Location::Layout(path.to_owned(), Named::Name("latest".to_owned())).into()
+    Location::Layout(path.to_owned(), ImageSelector::Name("latest".to_owned())).into()
 }
 
 fn to(path: &Path, mode: Mode) -> CacheTo {
@@ -120,7 +120,7 @@ fn answers() {
     assert_eq!(look.image.id(), id);
     assert_eq!((look.text("/b"), look.text("/c")), ("1".to_owned(), "3".to_owned()));
     let forecast = fresh.forecast(asking(&fresh, &path)).unwrap();
-    assert!(forecast.iter().all(|step| step.outlook == builder::Outlook::Cached));
+    assert!(forecast.iter().all(|step| step.outlook == builder::ForecastOutcome::Cached));
     // It passes the cache on without having all of it.
     let second = fresh.root.join("second");
     let mut request = asking(&fresh, &path);

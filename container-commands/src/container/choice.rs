@@ -16,7 +16,7 @@ pub(crate) struct Choice {
     /// Apply to all containers that the command can change
     #[arg(short, long)]
     pub(super) all: bool,
-    /// Apply to the container that was made last
+    /// Apply to the newest container
     #[arg(short, long, conflicts_with_all = ["all", "containers", "cidfile"])]
     latest: bool,
     /// Apply to the container whose id is in this file
@@ -27,7 +27,7 @@ pub(crate) struct Choice {
     pub(super) containers: Vec<String>,
 }
 
-/// The container that was made last.
+/// The newest container.
 ///
 /// # Errors
 /// There is none; the store cannot be read.
@@ -37,7 +37,7 @@ pub fn latest(app: &App) -> Result<Container, Failure> {
     all.pop().ok_or_else(|| Failure::new(task::Kind::NotFound, "there are no containers"))
 }
 
-/// A container by its name, or the one that was made last.
+/// A container by its name, or the newest one.
 ///
 /// # Errors
 /// There is no such container; neither or both are given.
@@ -47,7 +47,7 @@ pub(super) fn one(app: &App, name: Option<&str>, newest: bool) -> Result<Contain
         (None, true) => latest(app),
         (Some(_), true) => Err(Failure::usage("--latest: a container is named too")),
         (None, false) => Err(Failure::usage("no container is named")
-            .hint("name one, or give --latest for the one that was made last")),
+            .hint("name one, or give --latest for the newest one")),
     }
 }
 

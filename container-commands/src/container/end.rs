@@ -101,7 +101,7 @@ pub struct Wait {
     /// Check the --condition at this interval
     #[arg(short, long, value_name = "TIME", default_value = "250ms", value_parser = interval)]
     interval: Duration,
-    /// Wait for the container that was made last
+    /// Wait for the newest container
     #[arg(short, long, conflicts_with = "containers")]
     latest: bool,
     /// Ignore missing containers; -1 is printed for them

@@ -133,7 +133,7 @@ pub struct Diff {
     /// Print the changes as JSON: json
     #[arg(long, value_name = "FORMAT", value_parser = ["json"])]
     format: Option<String>,
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container

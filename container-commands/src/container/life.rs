@@ -9,7 +9,7 @@ use containers::{Container, Phase, StartOptions};
 use options::container::{BlockFlags, LimitFlags};
 use options::progress::Progress;
 use options::{Failure, environment, flags};
-use runtime::{AttachOptions, Attached, Signal};
+use runtime::{AttachOptions, AttachOutcome, Signal};
 
 use super::choice::{self, Choice};
 use super::streams::{attachment, need_terminal};
@@ -90,7 +90,7 @@ pub struct Start {
     /// Start matching containers that do not run, as `ps --filter`
     #[arg(short, long, value_name = "KEY=VALUE")]
     filter: Vec<String>,
-    /// Start the container that was made last
+    /// Start the newest container
     #[arg(short, long, conflicts_with_all = ["all", "containers"])]
     latest: bool,
     /// The containers
@@ -142,14 +142,15 @@ impl Start {
         let ended = container.attach(&options, &task)?;
         task.done();
         Ok(match ended {
-            Attached::Exited(status) => status.code(),
-            Attached::Detached => 0,
+            AttachOutcome::Exited(status) => status.code(),
+            AttachOutcome::Detached => 0,
         })
     }
 }
 
 fn options(attached: bool) -> StartOptions {
-    StartOptions { attached, size: size(), notify: environment::notify_socket() }
+    let notify = environment::notify_socket();
+    StartOptions { attached, size: size(), notify, ..StartOptions::default() }
 }
 
 /// Check the health of containers
@@ -220,7 +221,7 @@ impl Runnable for Restart {
 ///
 /// # Errors
 /// A sentence that says what was expected.
-pub(super) fn patience(text: &str) -> Result<Duration, String> {
+pub(crate) fn patience(text: &str) -> Result<Duration, String> {
     let seconds = match text {
         "-1" => Ok(u32::MAX),
         text => text.parse::<u32>(),
@@ -256,10 +257,7 @@ impl Runnable for Stop {
             app,
             &filter,
             ignore,
-            |container| {
-                let phases = [Phase::Running, Phase::Paused, Phase::Restarting];
-                phases.contains(&container.phase())
-            },
+            |container| container.is_running() || container.phase() == Phase::Restarting,
             |container| Ok(container.stop_by(signal, time, &quiet_task("stop"))?),
         )
     }

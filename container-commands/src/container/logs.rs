@@ -40,7 +40,7 @@ pub struct Logs {
     /// Accepted: --log-opt keeps no labels or variables to show
     #[arg(long)]
     details: bool,
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long, conflicts_with = "containers")]
     latest: bool,
     /// The containers

@@ -6,14 +6,14 @@ mod events;
 mod files;
 mod life;
 mod logs;
-mod look;
 mod port;
 mod ps;
+mod status;
 mod streams;
 mod top;
 
 use app::{App, quiet_task};
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use containers::{Container, ContainerFilter, Containers};
 use options::{Dialect, Failure, flags};
 use task::Kind;
@@ -23,12 +23,12 @@ pub use self::end::{ContainerPrune, Kill, Rm, Wait};
 pub use self::events::Events;
 pub(crate) use self::files::out_of;
 pub use self::files::{Cp, Diff, Export};
-pub(crate) use self::life::size;
 pub use self::life::{Pause, Restart, Start, Stop, Unpause, Update};
+pub(crate) use self::life::{patience, size};
 pub use self::logs::Logs;
-pub use self::look::{Look, Stats};
 pub use self::port::Port;
 pub use self::ps::Ps;
+pub use self::status::{Stats, StatusCommand};
 pub use self::streams::{Attach, Exec};
 pub(crate) use self::streams::{attachment, need_terminal};
 pub use self::top::Top;
@@ -77,7 +77,7 @@ pub(crate) fn remove(container: &Container, force: bool) -> Result<(), Failure> 
 
 /// What it was started from.
 pub fn image(container: &Container) -> String {
-    match Working::of(container.store(), container.row().clone()) {
+    match WorkingContainer::of(container.store(), container.row().clone()) {
         Ok(Some(working)) => working.state.image,
         _ => container.record().image.clone(),
     }

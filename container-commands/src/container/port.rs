@@ -14,7 +14,7 @@ pub struct Port {
     /// Show the ports of all running containers
     #[arg(short, long, conflicts_with_all = ["container", "latest"])]
     all: bool,
-    /// Show those of the container that was made last
+    /// Show the ports of the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container

@@ -41,7 +41,7 @@ pub struct Ps {
     /// Show full ids and commands
     #[arg(long)]
     no_trunc: bool,
-    /// Show the size of what each container wrote, and that with its image
+    /// Show the size of each container: of its changes, and with its image
     #[arg(short, long)]
     size: bool,
     /// Show working containers of `from` and failed steps of builds too

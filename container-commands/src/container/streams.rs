@@ -6,8 +6,10 @@ use std::path::PathBuf;
 use app::{App, Runnable, quiet_task};
 use clap::Args;
 use options::{Failure, flags};
-use runtime::{AttachOptions, Attached, Exec as Program};
+use runtime::{AttachOptions, AttachOutcome, Exec as Program};
 use task::Kind;
+
+use crate::descriptors::DescriptorFlags;
 
 use super::choice::one;
 use super::start_failure;
@@ -42,7 +44,9 @@ pub struct Exec {
     /// Give the program all capabilities
     #[arg(long)]
     privileged: bool,
-    /// Run it in the container that was made last
+    #[command(flatten)]
+    descriptors: DescriptorFlags,
+    /// Run it in the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container, then the program and its arguments
@@ -74,6 +78,7 @@ impl Runnable for Exec {
             interactive: self.interactive,
             detach: self.detach,
             privileged: self.privileged,
+            descriptors: self.descriptors.numbers()?,
         };
         let keys = if self.tty { self.detach_keys.0 } else { Vec::new() };
         let options = attachment(self.interactive, keys);
@@ -103,10 +108,10 @@ pub(crate) fn attachment(input: bool, detach_keys: Vec<u8>) -> AttachOptions {
     AttachOptions { input, detach_keys, forward_signals: true, replay: false }
 }
 
-fn code(ended: Attached) -> u8 {
+fn code(ended: AttachOutcome) -> u8 {
     match ended {
-        Attached::Exited(status) => status.code(),
-        Attached::Detached => 0,
+        AttachOutcome::Exited(status) => status.code(),
+        AttachOutcome::Detached => 0,
     }
 }
 
@@ -122,7 +127,7 @@ pub struct Attach {
     /// Forward signals to the program (default: true)
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     sig_proxy: Option<bool>,
-    /// Connect to the container that was made last
+    /// Connect to the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container

@@ -12,7 +12,7 @@ use super::choice::one;
 /// Show the processes of a container
 #[derive(Debug, Args)]
 pub struct Top {
-    /// Show the container that was made last
+    /// Show the newest container
     #[arg(short, long)]
     latest: bool,
     /// The container, then options of ps: -o COLUMNS, -ef, aux, or the names of columns

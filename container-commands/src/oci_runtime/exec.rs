@@ -9,8 +9,8 @@ use runtime::{Engine, ProcessChanges, oci};
 use task::Kind;
 
 use super::failed_start;
+use super::forward::forward_signals;
 use super::life::{ConnectionFlags, read};
-use crate::run::forward_signals;
 
 /// Run another process in a container
 #[derive(Debug, Args)]

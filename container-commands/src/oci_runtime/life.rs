@@ -10,11 +10,11 @@ use runtime::{Connections, Engine, NewContainer, oci};
 use task::Kind;
 
 use super::failed_start;
-use crate::run::forward_signals;
+use super::forward::forward_signals;
 
 /// How to create a container from a bundle.
 #[derive(Debug, Args)]
-pub(super) struct Making {
+pub(super) struct CreateFlags {
     /// Directory of the bundle (default: the current one)
     #[arg(short, long, value_name = "DIR", default_value = ".")]
     bundle: PathBuf,
@@ -54,8 +54,8 @@ impl ConnectionFlags {
     }
 }
 
-impl Making {
-    fn create(&self, engine: &Engine) -> Result<runtime::Started, Failure> {
+impl CreateFlags {
+    fn create(&self, engine: &Engine) -> Result<runtime::StartedProcess, Failure> {
         if self.no_pivot {
             return Err(Failure::usage("--no-pivot is not supported")
                 .hint("the root is always pivoted, also on an initramfs"));
@@ -74,14 +74,14 @@ impl Making {
 #[derive(Debug, Args)]
 pub(super) struct Create {
     #[command(flatten)]
-    making: Making,
+    create: CreateFlags,
 }
 
 impl Create {
     pub(super) fn run(&self, engine: &Engine) -> Result<u8, Failure> {
-        let started = self.making.create(engine)?;
+        let started = self.create.create(engine)?;
         if started.terminal.is_some() {
-            remove(engine, &self.making.id, true)?;
+            remove(engine, &self.create.id, true)?;
             return Err(Failure::usage("a terminal needs --console-socket"));
         }
         Ok(0)
@@ -106,7 +106,7 @@ impl Start {
 #[derive(Debug, Args)]
 pub(super) struct Run {
     #[command(flatten)]
-    making: Making,
+    create: CreateFlags,
     /// Do not wait
     #[arg(short, long)]
     detach: bool,
@@ -117,11 +117,11 @@ pub(super) struct Run {
 
 impl Run {
     pub(super) fn run(&self, engine: &Engine) -> Result<u8, Failure> {
-        let id = &self.making.id;
+        let id = &self.create.id;
         if !self.detach {
             runtime::adopt()?;
         }
-        let started = self.making.create(engine)?;
+        let started = self.create.create(engine)?;
         if self.detach && started.terminal.is_some() {
             remove(engine, id, true)?;
             return Err(Failure::usage("a terminal needs --console-socket"));

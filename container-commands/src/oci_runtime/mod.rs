@@ -2,6 +2,7 @@
 //! It is runc's, so that containerd, podman and others take it as it is.
 
 mod exec;
+mod forward;
 mod life;
 mod show;
 
@@ -9,6 +10,7 @@ use std::ffi::OsString;
 use std::io::Write;
 use std::path::{Path, PathBuf};
 
+use clap::error::ErrorKind;
 use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use options::{Failure, help};
 use runtime::Engine;
@@ -88,6 +90,10 @@ impl OciRuntime {
     /// Wrong use, or help that was asked for.
     pub fn parse(line: &[OsString]) -> Result<OciRuntime, clap::Error> {
         OciRuntime::try_parse_from(line).map_err(|error| {
+            let on_missing = ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand;
+            if error.kind() != ErrorKind::DisplayHelp && error.kind() != on_missing {
+                return error;
+            }
             let help = help::shown_alone(OciRuntime::command(), "rbuild runtime");
             let help = help.try_get_matches_from(line).err();
             help.filter(|help| help.kind() == error.kind()).unwrap_or(error)

@@ -80,7 +80,7 @@ pub struct Commit {
     /// Add the label io.rbuild.version
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true")]
     identity_label: Option<bool>,
-    /// Sign with this GPG key what is written to a registry or dir:
+    /// Sign the image in the registry or dir: with this GPG key
     #[arg(long, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
     /// Not supported: layers are not encrypted
@@ -145,7 +145,7 @@ impl Runnable for Commit {
             unset_env: self.unsetenv.clone(),
             names,
         };
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress = Progress::Auto.unless(self.quiet);
         let image = observed("commit", progress, |task| {
             let reach = self.retry.reach(self.registry.reach()?);
             let working = self.container(app, task)?;
@@ -201,13 +201,14 @@ impl Commit {
         let Some(found) = found.filter(|_| self.include_volumes) else { return Ok(Vec::new()) };
         let volumes = containers::Volumes::new(store.clone());
         let mounted = found.record().volumes.iter();
-        let one =
-            |one: &containers::Mounted| Ok((volumes.get(&one.volume)?.path, one.target.clone()));
+        let one = |one: &containers::MountedVolume| {
+            Ok((volumes.get(&one.volume)?.path, one.target.clone()))
+        };
         mounted.map(one).collect()
     }
 
     /// The container, locked where others could change it meanwhile.
-    fn container(&self, app: &App, task: &Task) -> Result<working::Working, Failure> {
+    fn container(&self, app: &App, task: &Task) -> Result<working::WorkingContainer, Failure> {
         let store = app.store()?;
         let found = containers::Containers::new(store.clone()).find(&self.container)?;
         let program = found.filter(|found| found.kind() == containers::Kind::Program);
@@ -215,7 +216,7 @@ impl Commit {
             Some(found) => {
                 let image = &found.record().image;
                 let row = found.row().clone();
-                let mut working = working::Working::of_program(store, row, image)?;
+                let mut working = working::WorkingContainer::of_program(store, row, image)?;
                 working.mounted_on = found.mount_points();
                 working.owners = found.owners();
                 let command = found.record().command.join(" ");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use app::values::agent as agent_of;
 use app::{App, Runnable, observed};
 use builder::plan::Chmod;
-use builder::working::{self, Files, GitAccess, Source, Working};
+use builder::working::{self, Files, GitAccess, Source, WorkingContainer};
 use builder::{Agent, GitUrl, SourceFile};
 use clap::{ArgAction, Args};
 use dockerfile::glob::is_pattern;
@@ -203,7 +203,7 @@ impl FileFlags {
 
     fn source(&self, app: &App) -> Result<Source, Failure> {
         if let Some(from) = &self.from {
-            let container = Working::find(app.store()?, from)?.is_some();
+            let container = WorkingContainer::find(app.store()?, from)?.is_some();
             return Ok(match container {
                 true => Source::Container(from.clone()),
                 false => Source::Image(from.clone(), self.pull.pull()?),

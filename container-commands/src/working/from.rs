@@ -5,17 +5,16 @@ use std::path::PathBuf;
 use app::place::own_name_of;
 use app::{App, Runnable, observed};
 use builder::Pull;
-use builder::working::{self, BeginOptions, Called};
+use builder::working::{self, BeginOptions, LocalImageName};
 use clap::Args;
 use options::buildah::is_docker;
-use options::container::{MapFlags, SharedFlags, refuse_volumes};
+use options::container::{SharedFlags, refuse_networks, refuse_volumes};
 use options::ends::RetryFlags;
 use options::place::location;
 use options::platform::PlatformFlags;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use options::{Dialect, Failure};
-use runtime::Ids;
 
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
@@ -79,8 +78,6 @@ pub struct From {
     #[command(flatten)]
     settings: SharedFlags,
     #[command(flatten)]
-    maps: MapFlags,
-    #[command(flatten)]
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
@@ -89,29 +86,24 @@ pub struct From {
 }
 
 /// What the image of an archive or a directory is called: as `pull` calls it.
-fn called(app: &App, image: &str) -> Result<Called, Failure> {
+fn called(app: &App, image: &str) -> Result<LocalImageName, Failure> {
     let transports = ["oci:", "oci-archive:", "docker-archive:", "dir:"];
     let elsewhere = transports.iter().any(|transport| image.starts_with(transport));
     if !elsewhere || !Dialect::spoken().names_by_content() {
-        return Ok(Called::ByPath);
+        return Ok(LocalImageName::ByPath);
     }
     Ok(match own_name_of(app, &location(image, "")?)? {
-        Some(name) => Called::Image(name),
-        None => Called::Transport(image.split(':').next().unwrap_or_default().to_owned()),
+        Some(name) => LocalImageName::Image(name),
+        None => LocalImageName::Transport(image.split(':').next().unwrap_or_default().to_owned()),
     })
 }
 
 impl Runnable for From {
     fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
-        let mut spec = self.settings.isolated(&self.maps)?;
+        let spec = self.settings.isolated()?;
         refuse_volumes(&spec)?;
-        let mut _choosing = None;
-        if let Some(Ids::Auto(count)) = spec.isolation.ids {
-            // Until others can see the record.
-            let (maps, lock) = containers::free_ids(app.store()?, count)?;
-            (spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
-        }
+        refuse_networks(&spec)?;
         let called = called(app, &self.image)?;
         let wish = BeginOptions {
             called,

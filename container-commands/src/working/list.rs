@@ -1,7 +1,7 @@
 //! `rbuild containers` and `rbuild rename`.
 
 use app::{App, Runnable, format, lookup};
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use clap::Args;
 use containers::Containers as All;
 use options::Failure;
@@ -75,7 +75,7 @@ impl Containers {
         let mut rows = Vec::new();
         for found in All::new(store.clone()).list()? {
             let record = found.row().clone();
-            if let Some(working) = Working::of(store, record.clone())? {
+            if let Some(working) = WorkingContainer::of(store, record.clone())? {
                 let id = working.base()?.map(|image| image.id().hex());
                 let scratch = || "scratch".to_owned();
                 rows.push(Row {

@@ -10,7 +10,7 @@ mod run;
 mod settings;
 mod unshare;
 
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use options::{Dialect, Failure};
 use store::Store;
 use task::{Kind, Task};
@@ -28,8 +28,8 @@ pub use self::unshare::Unshare;
 ///
 /// # Errors
 /// There is none.
-pub(crate) fn require(store: &Store, name: &str) -> Result<Working, Failure> {
-    Working::find(store, name)?.ok_or_else(|| {
+pub(crate) fn require(store: &Store, name: &str) -> Result<WorkingContainer, Failure> {
+    WorkingContainer::find(store, name)?.ok_or_else(|| {
         let what = Dialect::spoken().no_container("working container", name);
         Failure::new(Kind::NotFound, what)
             .hint("`rbuild containers` lists the working containers; `rbuild from IMAGE` makes one")
@@ -40,6 +40,6 @@ pub(crate) fn require(store: &Store, name: &str) -> Result<Working, Failure> {
 ///
 /// # Errors
 /// There is none; the user cancels the wait for another writer.
-pub(crate) fn locked(store: &Store, name: &str, task: &Task) -> Result<Working, Failure> {
+pub(crate) fn locked(store: &Store, name: &str, task: &Task) -> Result<WorkingContainer, Failure> {
     Ok(require(store, name)?.lock(task)?)
 }

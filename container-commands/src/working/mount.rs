@@ -1,7 +1,7 @@
 //! `rbuild mount` and `rbuild umount`.
 
 use app::{App, Runnable, observed};
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use clap::Args;
 use options::Failure;
 use options::progress::Progress;
@@ -46,7 +46,7 @@ impl Runnable for Mount {
             found.push((working.id().to_owned(), working.name().to_owned(), path));
         }
         if self.containers.is_empty() {
-            let mounted = Working::all(store)?.into_iter();
+            let mounted = WorkingContainer::all(store)?.into_iter();
             found.extend(mounted.filter_map(|working| {
                 let path = working.mounted()?;
                 Some((working.id().to_owned(), working.name().to_owned(), path))
@@ -83,7 +83,7 @@ impl Runnable for Umount {
         let store = app.store()?;
         let mut names = self.containers.clone();
         if self.all {
-            let mounted = Working::all(store)?.into_iter();
+            let mounted = WorkingContainer::all(store)?.into_iter();
             let mounted = mounted.filter(|working| working.mounted().is_some());
             names.extend(mounted.map(|working| working.name().to_owned()));
         }

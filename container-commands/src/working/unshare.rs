@@ -3,7 +3,7 @@
 use std::process::Command;
 
 use app::{App, Runnable, observed};
-use builder::working::Working;
+use builder::working::WorkingContainer;
 use clap::Args;
 use options::Failure;
 use options::progress::Progress;
@@ -30,7 +30,7 @@ impl Runnable for Unshare {
         let program = words.next().or(shell.as_deref()).unwrap_or("/bin/sh");
         let mut command = Command::new(program);
         command.args(words);
-        let mut mounted: Vec<Working> = Vec::new();
+        let mut mounted: Vec<WorkingContainer> = Vec::new();
         for text in &self.mount {
             let (variable, name) = text.split_once('=').unwrap_or((text, text));
             let (working, path) = observed("mount", Progress::Quiet, |task| {
@@ -40,7 +40,7 @@ impl Runnable for Unshare {
             })?;
             command.env(variable, path);
             // The command may work on the container itself: it is not locked meanwhile.
-            mounted.extend(Working::find(app.store()?, working.id())?);
+            mounted.extend(WorkingContainer::find(app.store()?, working.id())?);
         }
         let ended = command.status();
         for working in mounted {

@@ -30,18 +30,18 @@ pub fn networks(texts: &[String]) -> Result<NetworkChoice, SyntaxError> {
         let read =
             one(text).map_err(|error| SyntaxError { hint: error.hint, ..refuse(error.reason) });
         match read? {
-            One::Named(named)
+            NetworkSetting::Named(named)
                 if choice.networks.iter().any(|known| known.network == named.network) =>
             {
                 return Err(refuse("it is given twice".to_owned()));
             }
-            One::Named(named) => choice.networks.push(named),
+            NetworkSetting::Named(named) => choice.networks.push(named),
             _ if texts.len() > 1 => {
                 return Err(refuse("it stands alone".to_owned())
                     .hinting("only private and named networks go together"));
             }
-            One::Unsaid => return Ok(choice),
-            One::Mode(mode, join) => {
+            NetworkSetting::Unsaid => return Ok(choice),
+            NetworkSetting::Mode(mode, join) => {
                 return Ok(NetworkChoice { mode: Some(mode), join, ..choice });
             }
         }
@@ -53,20 +53,17 @@ pub fn networks(texts: &[String]) -> Result<NetworkChoice, SyntaxError> {
     Ok(choice)
 }
 
-enum One {
+enum NetworkSetting {
     Unsaid,
     Mode(Network, Option<Join>),
     Named(Membership),
 }
 
-fn one(text: &str) -> Result<One, SyntaxError> {
-    if text.starts_with('/') {
-        return Ok(One::Mode(Network::Private, Some(Join::Path(text.into()))));
-    }
+fn one(text: &str) -> Result<NetworkSetting, SyntaxError> {
     match text {
-        "" | "default" => return Ok(One::Unsaid),
-        "none" => return Ok(One::Mode(Network::None, None)),
-        "host" => return Ok(One::Mode(Network::Host, None)),
+        "" | "default" => return Ok(NetworkSetting::Unsaid),
+        "none" => return Ok(NetworkSetting::Mode(Network::None, None)),
+        "host" => return Ok(NetworkSetting::Mode(Network::Host, None)),
         "private" | "container" | "pasta" | "slirp4netns" => return named("private", ""),
         _ => {}
     }
@@ -78,15 +75,20 @@ fn one(text: &str) -> Result<One, SyntaxError> {
     let (name, rest) = text.split_once(':').unwrap_or((text, ""));
     match (name, rest) {
         ("container", name) if !name.is_empty() => {
-            Ok(One::Mode(Network::Private, Some(Join::Container(name.to_owned()))))
+            Ok(NetworkSetting::Mode(Network::Private, Some(Join::Container(name.to_owned()))))
         }
         ("ns", path) if path.starts_with('/') => {
-            Ok(One::Mode(Network::Private, Some(Join::Path(path.into()))))
+            Ok(NetworkSetting::Mode(Network::Private, Some(Join::Path(path.into()))))
         }
         ("cni", rest) if !rest.is_empty() => {
             let (name, options) = rest.split_once(':').unwrap_or((rest, ""));
-            let One::Named(member) = named(name, options)? else { return Ok(One::Unsaid) };
-            Ok(One::Named(Membership { network: format!("{}{name}", network::CNI), ..member }))
+            let NetworkSetting::Named(member) = named(name, options)? else {
+                return Ok(NetworkSetting::Unsaid);
+            };
+            Ok(NetworkSetting::Named(Membership {
+                network: format!("{}{name}", network::CNI),
+                ..member
+            }))
         }
         ("cni", _) => Err(SyntaxError::new("expected cni:NAME")),
         ("ns", _) | ("container", "") => {
@@ -103,7 +105,7 @@ fn one(text: &str) -> Result<One, SyntaxError> {
 }
 
 /// A named network and its options: `alias=NAME,ip=ADDRESS,mac=ADDRESS,interface_name=NAME`.
-fn named(name: &str, options: &str) -> Result<One, SyntaxError> {
+fn named(name: &str, options: &str) -> Result<NetworkSetting, SyntaxError> {
     let refuse = |why: String| SyntaxError::new(why);
     let word = |b: u8| b.is_ascii_alphanumeric() || b"_-.".contains(&b);
     if !name.bytes().all(word) || !name.starts_with(|c: char| c.is_ascii_alphanumeric()) {
@@ -127,7 +129,7 @@ fn named(name: &str, options: &str) -> Result<One, SyntaxError> {
             }
         }
     }
-    Ok(One::Named(member))
+    Ok(NetworkSetting::Named(member))
 }
 
 /// Where configurations in the format of CNI are, unless a user says so.

@@ -22,7 +22,7 @@ pub(super) fn draw(
     let end_line = index.position(last.max(diagnostic.span.start)).line.max(start.line);
     let gutter = end_line.to_string().len();
     let paint = Paint::new(diagnostic.severity, style);
-    let mut drawing = Drawing { out: String::new(), index, diagnostic, gutter, paint };
+    let mut drawing = ExcerptRenderer { out: String::new(), index, diagnostic, gutter, paint };
     drawing.headline();
     drawing.place(file_name, &start.to_string());
     if !index.is_empty() {
@@ -60,7 +60,7 @@ impl Paint {
     }
 }
 
-struct Drawing<'a> {
+struct ExcerptRenderer<'a> {
     out: String,
     index: &'a LineIndex<'a>,
     diagnostic: &'a Diagnostic,
@@ -69,7 +69,7 @@ struct Drawing<'a> {
     paint: Paint,
 }
 
-impl Drawing<'_> {
+impl ExcerptRenderer<'_> {
     fn line(&mut self, text: std::fmt::Arguments<'_>) {
         // Writing to a string cannot fail.
         let _ = self.out.write_fmt(text);

@@ -59,17 +59,17 @@ fn class_char(chars: &mut std::iter::Peekable<std::str::Chars<'_>>) -> Option<ch
 pub(crate) struct States {
     /// Indexes into the tokens, twice; odd ones are inside a [`Token::Deep`].
     active: Vec<usize>,
-    next: Next,
+    states: StateSet,
 }
 
 /// States to come, each once.
 #[derive(Clone, Debug)]
-struct Next {
+struct StateSet {
     states: Vec<usize>,
     seen: Vec<bool>,
 }
 
-impl Next {
+impl StateSet {
     fn add(&mut self, state: usize) {
         if !std::mem::replace(&mut self.seen[state], true) {
             self.states.push(state);
@@ -80,10 +80,10 @@ impl Next {
 impl States {
     /// What was to come is now.
     fn advance(&mut self) {
-        std::mem::swap(&mut self.active, &mut self.next.states);
-        self.next.states.clear();
+        std::mem::swap(&mut self.active, &mut self.states.states);
+        self.states.states.clear();
         for state in &self.active {
-            self.next.seen[*state] = false;
+            self.states.seen[*state] = false;
         }
     }
 }
@@ -101,24 +101,24 @@ impl Automaton {
 
     pub(crate) fn start(&self) -> States {
         let seen = vec![false; 2 * self.tokens.len() + 1];
-        let next = Next { states: Vec::new(), seen };
-        let mut states = States { active: Vec::new(), next };
-        self.enter(&mut states.next, 0);
+        let next = StateSet { states: Vec::new(), seen };
+        let mut states = States { active: Vec::new(), states: next };
+        self.enter(&mut states.states, 0);
         states.advance();
         states
     }
 
     /// Adds the state before token `index`, and those it reaches without a character.
-    fn enter(&self, next: &mut Next, mut index: usize) {
-        next.add(2 * index);
+    fn enter(&self, states: &mut StateSet, mut index: usize) {
+        states.add(2 * index);
         while matches!(self.tokens.get(index), Some(Token::Star | Token::Deep | Token::Rest)) {
             index += 1;
-            next.add(2 * index);
+            states.add(2 * index);
         }
     }
 
     pub(crate) fn step(&self, states: &mut States, ch: char) {
-        let next = &mut states.next;
+        let next = &mut states.states;
         for state in &states.active {
             let index = state / 2;
             match self.tokens.get(index) {

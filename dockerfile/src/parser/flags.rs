@@ -14,8 +14,8 @@ pub(super) enum FlagKind {
     Bool,
 }
 
-/// The flags an instruction knows.
-pub(super) type Known = &'static [(&'static str, FlagKind)];
+/// The flags of an instruction.
+pub(super) type FlagTable = &'static [(&'static str, FlagKind)];
 
 /// The flags that were given and are good.
 pub(super) struct Flags(Vec<(&'static str, Word)>);
@@ -24,31 +24,36 @@ impl Flags {
     pub(super) fn read(
         raw: Vec<RawFlag>,
         instruction: &str,
-        known: Known,
+        table: FlagTable,
         diagnostics: &mut Vec<Diagnostic>,
     ) -> Self {
         let mut flags = Self(Vec::new());
         for flag in raw {
-            if let Err(diagnostic) = flags.take(flag, instruction, known) {
+            if let Err(diagnostic) = flags.take(flag, instruction, table) {
                 diagnostics.push(diagnostic);
             }
         }
         flags
     }
 
-    fn take(&mut self, flag: RawFlag, instruction: &str, known: Known) -> Result<(), Diagnostic> {
+    fn take(
+        &mut self,
+        flag: RawFlag,
+        instruction: &str,
+        table: FlagTable,
+    ) -> Result<(), Diagnostic> {
         let name = &flag.name;
         let bad = |message: String| Diagnostic::error("bad-flag", message, flag.span);
-        let Some((name, kind)) = known.iter().copied().find(|(known, _)| known == name) else {
+        let Some((name, kind)) = table.iter().copied().find(|(known, _)| known == name) else {
             let message = format!("unknown flag --{name} of {instruction}");
-            let all = match known {
+            let all = match table {
                 [] => format!("{instruction} takes no flags"),
                 _ => {
-                    let names: Vec<_> = known.iter().map(|(name, _)| format!("--{name}")).collect();
+                    let names: Vec<_> = table.iter().map(|(name, _)| format!("--{name}")).collect();
                     format!("{instruction} takes {}", names.join(", "))
                 }
             };
-            let near = did_you_mean(name, known.iter().map(|(name, _)| *name))
+            let near = did_you_mean(name, table.iter().map(|(name, _)| *name))
                 .map(|text| text.replacen('"', "\"--", 1));
             return Err(
                 Diagnostic::error("unknown-flag", message, flag.span).with_help(near.or(Some(all)))

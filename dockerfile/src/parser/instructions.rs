@@ -2,12 +2,12 @@
 
 use std::ops::Range;
 
-use super::flags::{FlagKind, Flags, Known};
+use super::flags::{FlagKind, FlagTable, Flags};
 use super::heredoc;
 use crate::diagnostic::Diagnostic;
 use crate::expand::{expand, expand_content};
 use crate::instruction::{Heredoc, Instruction, InstructionKind};
-use crate::lexer::{Joined, Lexer, Logical};
+use crate::lexer::{JoinedText, Lexer, Logical};
 use crate::span::Word;
 use crate::suggest::closest;
 use crate::words;
@@ -61,7 +61,7 @@ impl<'r, 'a> Reader<'r, 'a> {
         Self { logical, lexer, diagnostics, unknown: None }
     }
 
-    pub(super) fn joined(&self) -> &'r Joined {
+    pub(super) fn joined(&self) -> &'r JoinedText {
         &self.logical.joined
     }
 
@@ -204,7 +204,7 @@ impl<'r, 'a> Reader<'r, 'a> {
     }
 }
 
-fn known_flags(name: &str) -> Known {
+fn known_flags(name: &str) -> FlagTable {
     use FlagKind::{Bool, List, Text};
     match name {
         "ADD" => &[

@@ -16,7 +16,7 @@ use options::{Dialect, Failure, Reach};
 use sign::lookaside::Lookaside;
 use task::{Kind, Task};
 use transport::at::{Archive, Form};
-use transport::{CopyOptions, Gate, Location, Named, Sink, Source};
+use transport::{CopyOptions, Gate, ImageSelector, Location, Sink, Source};
 
 /// Copy an image from one location to another
 #[derive(Debug, Args)]
@@ -193,7 +193,7 @@ impl Copy {
             tell_left: self.what.tells_left(),
             ..self.what.options(&app.conf.settings, from, to)
         };
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.progress.unless(self.quiet);
         let root = observed(&format!("copy to {to}"), progress, |task| {
             let (mut reach, platform) =
                 (self.source_end.reach(&self.retry)?, app.conf.settings.platform());
@@ -284,13 +284,13 @@ fn beside(to: &Location, tag: &str) -> Result<Location, Failure> {
             Ok(Location::Registry(reference.repository.tagged(tag)))
         }
         Location::Layout(path, _) => {
-            Ok(Location::Layout(path.clone(), Named::Name(tag.to_owned())))
+            Ok(Location::Layout(path.clone(), ImageSelector::Name(tag.to_owned())))
         }
         Location::DockerArchive(path, _) => {
-            Ok(Location::DockerArchive(path.clone(), Named::Name(tag.to_owned())))
+            Ok(Location::DockerArchive(path.clone(), ImageSelector::Name(tag.to_owned())))
         }
         Location::OciArchive(path, _) => {
-            Ok(Location::OciArchive(path.clone(), Named::Name(tag.to_owned())))
+            Ok(Location::OciArchive(path.clone(), ImageSelector::Name(tag.to_owned())))
         }
         Location::Store(_) => Ok(Location::Store(tag.to_owned())),
         other => Err(refuse(&format!("{other} holds one image without a name"))),

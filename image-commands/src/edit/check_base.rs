@@ -34,7 +34,7 @@ pub struct CheckBase {
 impl Runnable for CheckBase {
     /// Ends with 0 if the base is the same, with 1 if there is another one.
     fn run(self, app: &App) -> Result<u8, Failure> {
-        let progress = if self.quiet { Progress::Quiet } else { Progress::Auto };
+        let progress = Progress::Auto.unless(self.quiet);
         let (base, same, now) = observed("check-base", progress, |task| self.check(app, task))?;
         if !self.quiet {
             let word = if same { "is unchanged" } else { "has changed" };

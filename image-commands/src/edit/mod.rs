@@ -49,7 +49,7 @@ pub(crate) fn open(
     let image = app.wait(async {
         let sealed = source.seal(task).await.map_err(Failure::of)?;
         let (named, image) =
-            transport::open(&transport::Resolved::new(&*source, sealed), platform).await?;
+            transport::open(&transport::ResolvedSource::new(&*source, sealed), platform).await?;
         transport::permit(&*source, &*gate, &named, image.descriptor(), task).await?;
         Ok::<_, Failure>(image)
     })??;

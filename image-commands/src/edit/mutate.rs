@@ -1,8 +1,10 @@
+use std::os::unix::ffi::OsStrExt;
 use std::path::PathBuf;
 
 use app::{App, Runnable, observed};
 use clap::Args;
-use image::{ConfigEdit, Platform, Repository};
+use image::{ConfigEdit, History, Platform, Repository};
+use layers::LayerEdit;
 use options::ends::OneEnd;
 use options::place::{ToFlags, location};
 use options::progress::Progress;
@@ -82,6 +84,13 @@ pub struct Mutate {
     /// Take away the layer of this number; the lowest is 0, as `rcopy explore` counts them
     #[arg(long, value_name = "NUMBER,…", value_delimiter = ',', help_heading = "Changes")]
     drop_layer: Vec<usize>,
+    /// Take this file or directory out of every layer; repeatable
+    #[arg(long, value_name = "PATH", help_heading = "Changes")]
+    strip: Vec<PathBuf>,
+    /// Set the creation time, and let no file and no step of the history be younger: seconds since
+    /// 1970, or RFC 3339
+    #[arg(long, value_name = "TIME", value_parser = seconds, conflicts_with = "set_created", help_heading = "Changes")]
+    timestamp: Option<jiff::Timestamp>,
     /// Push to this repository, by digest
     #[arg(long, value_name = "REPOSITORY", conflicts_with_all = ["tag", "output"], help_heading = "Destination")]
     repo: Option<String>,
@@ -122,7 +131,14 @@ impl Runnable for Mutate {
                     app.wait(draft.append(file, &path.display().to_string(), task))??;
                     draft.step_of_layer(path, "rcopy append");
                 }
+                let entries = self.entries();
+                if !entries.is_empty() {
+                    app.wait(draft.edit_layers(&entries, task))??;
+                }
                 edit.apply(&mut draft.config);
+                if let Some(time) = self.timestamp {
+                    clamp(&mut draft.config.history, time);
+                }
                 let annotations = &mut draft.manifest.annotations;
                 annotations.extend(self.annotation.iter().map(|text| flags::pair(text)));
                 annotations.retain(|key, _| !self.unset_annotation.contains(key));
@@ -150,6 +166,15 @@ impl Runnable for Mutate {
 }
 
 impl Mutate {
+    /// What is done to files in layers.
+    fn entries(&self) -> LayerEdit {
+        let path = |path: &PathBuf| LayerEdit::path(path.as_os_str().as_bytes());
+        LayerEdit {
+            strip: self.strip.iter().map(path).collect(),
+            clamp: self.timestamp.map(jiff::Timestamp::as_second),
+        }
+    }
+
     fn edit(&self) -> Result<ConfigEdit, Failure> {
         for line in &self.env {
             if line.split_once('=').is_none_or(|(name, _)| name.is_empty()) {
@@ -184,10 +209,29 @@ impl Mutate {
             volumes: self.volume.clone(),
             stop_signal: self.stop_signal.clone(),
             platform: self.set_platform.clone(),
-            created: self.set_created.clone(),
+            created: self.timestamp.map(|time| time.to_string()).or(self.set_created.clone()),
             author: None,
         })
     }
+}
+
+/// No step is younger than the time.
+fn clamp(history: &mut [History], time: jiff::Timestamp) {
+    for step in history {
+        let made = step.created.as_deref().and_then(|text| text.parse::<jiff::Timestamp>().ok());
+        if made.is_some_and(|made| made > time) {
+            step.created = Some(time.to_string());
+        }
+    }
+}
+
+/// Seconds since 1970, or RFC 3339.
+fn seconds(text: &str) -> Result<jiff::Timestamp, String> {
+    let read = match text.parse::<i64>() {
+        Ok(seconds) => jiff::Timestamp::from_second(seconds),
+        Err(_) => text.parse(),
+    };
+    read.map_err(|_| "it is neither seconds since 1970 nor an RFC 3339 time".to_owned())
 }
 
 fn repository(text: &str) -> Result<Repository, Failure> {

@@ -5,23 +5,14 @@ use std::path::PathBuf;
 use app::lists::require;
 use app::place::{self, Access};
 use app::{App, observed};
-use clap::{Args, ValueEnum};
+use clap::Args;
 use options::Failure;
-use options::ends::RetryFlags;
 use options::place::location;
-use options::progress::Progress;
-use options::registry::RegistryFlags;
 use options::sign_copy::SignFlags;
 use transport::{CopyOptions, Format, Location, Select};
 
 use crate::transfer::own_name;
-
-#[derive(Debug, Clone, Copy, ValueEnum)]
-enum FormatName {
-    Oci,
-    #[value(alias = "docker")]
-    V2s2,
-}
+use crate::transfer_flags::{DocumentFormat, TransferFlags};
 
 /// Push a manifest list and its images to a registry or another location
 #[derive(Debug, Args)]
@@ -34,7 +25,7 @@ pub struct Push {
     rm: bool,
     /// Convert documents to this format
     #[arg(short, long, value_enum)]
-    format: Option<FormatName>,
+    format: Option<DocumentFormat>,
     /// Write the digest of the list to a file
     #[arg(long, value_name = "FILE")]
     digestfile: Option<PathBuf>,
@@ -47,13 +38,8 @@ pub struct Push {
     /// Print nothing
     #[arg(short, long)]
     quiet: bool,
-    /// Show progress in this form
-    #[arg(long, value_enum, default_value_t, env = "RBUILD_PROGRESS", hide_env = true)]
-    progress: Progress,
     #[command(flatten)]
-    registry: RegistryFlags,
-    #[command(flatten)]
-    retry: RetryFlags,
+    transfer: TransferFlags,
     /// The list in the store
     list: String,
     /// The destination: NAME on a registry, or transport:… (default: the list's own name)
@@ -71,17 +57,14 @@ impl Push {
         let signer = SignFlags::with_gpg(self.sign_by.as_deref()).signer(app, &app.conf, &to)?;
         let options = CopyOptions {
             select: if self.all { Select::All } else { Select::IndexOnly },
-            format: self.format.map(|format| match format {
-                FormatName::Oci => Format::Oci,
-                FormatName::V2s2 => Format::Docker,
-            }),
-            attempts: self.retry.attempts(),
+            format: self.format.map(Format::from),
+            attempts: self.transfer.attempts(),
             ..CopyOptions::default()
         };
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.transfer.progress(self.quiet);
         let from = Location::Store(list.name.clone());
         let root = observed(&format!("push {to}"), progress, |task| {
-            let access = Access::new(app, self.retry.reach(self.registry.reach()?));
+            let access = Access::new(app, self.transfer.reach()?);
             let root = access.copy_ungated(&from, &to, &options, task)?;
             if let Some(signer) = signer {
                 place::sign(&signer, &access, &to, &root, task)?;
@@ -89,13 +72,12 @@ impl Push {
             Ok(root)
         })?;
         if let Some(file) = &self.digestfile {
-            std::fs::write(file, root.digest.to_string())
-                .map_err(|error| Failure::io(format!("writing {}", file.display()), &error))?;
+            crate::copy::write_digest(file, &root)?;
         }
         if self.rm {
             store.forget(list.index.digest(), Some(&list.name))?;
         }
-        if !self.quiet && self.progress.tells() {
+        if progress.tells() {
             eprintln!("pushed {to} {}", root.digest);
         }
         Ok(0)

@@ -7,7 +7,7 @@ use std::time::Duration;
 use app::App;
 use clap::Args;
 use options::Failure;
-use registry_server::{Admin, Collected};
+use registry_server::{Admin, CollectionReport};
 use task::Kind;
 
 use super::place::{self, Place};
@@ -79,7 +79,7 @@ impl Gc {
             let message = "another server is collecting garbage in this storage now";
             return Err(Failure::new(Kind::Unavailable, message).hint("try again in two minutes"));
         };
-        let Collected { erased, unlinked, delisted, spared, emptied, .. } = done;
+        let CollectionReport { erased, unlinked, delisted, spared, emptied, .. } = done;
         outln!(
             "deleted {erased} blobs and manifests, {delisted} untagged manifests and {unlinked} \
              links; spared {spared} that are needed again"

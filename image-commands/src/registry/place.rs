@@ -60,8 +60,8 @@ impl Files for Disk<'_> {
     }
 }
 
-/// What a place says.
-pub(super) struct Found {
+/// The configuration of a registry to serve.
+pub(super) struct ServeConfig {
     pub(super) options: Options,
     pub(super) address: Option<String>,
     pub(super) access_log: Option<bool>,
@@ -100,7 +100,7 @@ impl Watch {
 }
 
 /// Reads a configuration file.
-pub(super) fn read(file: &Path) -> Result<Found, Failure> {
+pub(super) fn read(file: &Path) -> Result<ServeConfig, Failure> {
     let context = |failure: Failure| failure.context(format!("reading {}", file.display()));
     let before = stamp(file);
     let text = std::fs::read_to_string(file)
@@ -113,15 +113,15 @@ pub(super) fn read(file: &Path) -> Result<Found, Failure> {
     let mut options = parsed.options(&disk).map_err(|error| context(error.into()))?;
     options.directory = options.directory.map(|directory| home.join(directory));
     options.proxies = registry_client::Proxies::from_variables(environment::proxies());
-    Ok(Found { options, address, access_log, files: disk.read.into_inner() })
+    Ok(ServeConfig { options, address, access_log, files: disk.read.into_inner() })
 }
 
 impl Place {
     /// What the flags and the configuration say.
-    pub(super) fn find(&self) -> Result<Found, Failure> {
+    pub(super) fn find(&self) -> Result<ServeConfig, Failure> {
         let mut found = match &self.config {
             Some(file) => read(file)?,
-            None => Found {
+            None => ServeConfig {
                 options: Options {
                     metrics: true,
                     tidying: Some(std::time::Duration::from_secs(3600)),

@@ -59,16 +59,6 @@ pub struct Sync {
     source: String,
     /// The destination; the last component of the repository name is appended to it
     destination: String,
-    #[command(flatten)]
-    choice: ChoiceFlags,
-    #[command(flatten)]
-    what: WhatFlags,
-    #[command(flatten)]
-    work: WorkFlags,
-    #[command(flatten)]
-    delete: DeleteFlags,
-    #[command(flatten)]
-    sign: SignFlags,
     /// Show what would be done; do nothing
     #[arg(long)]
     dry_run: bool,
@@ -87,6 +77,16 @@ pub struct Sync {
     /// Print nothing but errors
     #[arg(short, long)]
     quiet: bool,
+    #[command(flatten)]
+    what: WhatFlags,
+    #[command(flatten)]
+    choice: ChoiceFlags,
+    #[command(flatten)]
+    work: WorkFlags,
+    #[command(flatten)]
+    delete: DeleteFlags,
+    #[command(flatten)]
+    sign: SignFlags,
     #[command(flatten)]
     source_end: SourceFlags,
     #[command(flatten)]
@@ -167,7 +167,7 @@ struct DeleteFlags {
 impl Runnable for Sync {
     fn run(self, app: &App) -> Result<u8, Failure> {
         self.sign.check_many(self.dest == ToTransport::Docker)?;
-        let progress = if self.quiet { Progress::Quiet } else { self.progress };
+        let progress = self.progress.unless(self.quiet);
         let pause = match (self.work.watch, &self.work.schedule) {
             (Some(time), _) => watch::Pause::After(time),
             (None, Some(times)) => watch::Pause::At(Box::new(times.clone())),

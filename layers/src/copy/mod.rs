@@ -18,9 +18,8 @@ use rustix::io::Errno;
 use task::Task;
 
 use self::place::{CopySource, Placer, TargetDirectory};
-use self::pool::{BATCH, Batch, Plain, Pool};
+use self::pool::{BATCH, Batch, Pool, RegularFile};
 use crate::apply::modified;
-use crate::owner::OwnerMap;
 use crate::root::{Entry, list, make_dir, open_dir, remove};
 use crate::xattr::At;
 use crate::{Error, Result, Root};
@@ -36,13 +35,16 @@ pub enum Keep {
     Descend,
 }
 
+/// Gives the owner (user and group) of a copy for that of its source; nothing if there can be none.
+pub type FindOwner<'a> = dyn Fn((u32, u32)) -> Option<(u32, u32)> + Sync + 'a;
+
 /// How to copy.
 #[derive(Clone, Copy)]
 pub struct CopyOptions<'a> {
     /// Everything belongs to this user and group instead of the source's.
     pub owner: Option<(u32, u32)>,
-    /// The owners of the copies, given those of the source.
-    pub owners: Option<&'a OwnerMap>,
+    /// The owner of a copy, given that of its source; nothing if there can be none.
+    pub owners: Option<&'a FindOwner<'a>>,
     /// The permission bits (07777) of a copy, given the `st_mode` (kind and bits) of the source.
     pub mode: &'a (dyn Fn(u32) -> u32 + Sync),
     /// The modification time (seconds and nanoseconds since 1970) of every copy instead of the
@@ -85,9 +87,9 @@ impl fmt::Debug for CopyOptions<'_> {
     }
 }
 
-/// What was copied.
+/// What a copy of files did.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct Copied {
+pub struct CopyReport {
     /// Files of every kind, directories included.
     pub files: u64,
     /// Bytes of contents.
@@ -113,7 +115,7 @@ pub fn copy(
     target: &Path,
     options: &CopyOptions<'_>,
     task: &Task,
-) -> Result<Copied> {
+) -> Result<CopyReport> {
     let placer = Placer {
         owner: options.owner,
         owners: options.owners,
@@ -182,7 +184,7 @@ struct Level {
     /// Made only if something goes into it.
     made: Option<Arc<TargetDirectory>>,
     /// To be copied by others.
-    files: Vec<Plain>,
+    files: Vec<RegularFile>,
     entries: std::vec::IntoIter<Entry>,
 }
 
@@ -270,7 +272,7 @@ impl Walker<'_> {
             let Some(level) = levels.last_mut() else { continue };
             let plain = FileType::from_raw_mode(stat.st_mode) == FileType::RegularFile;
             if self.pool.is_some() && plain && stat.st_nlink == 1 {
-                level.files.push(Plain { name: entry.name, stat });
+                level.files.push(RegularFile { name: entry.name, stat });
                 if level.files.len() == BATCH {
                     self.hand_on(level)?;
                 }

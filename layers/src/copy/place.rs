@@ -12,9 +12,8 @@ use rustix::fs::{
 use rustix::io::Errno;
 use task::Task;
 
-use super::{Copied, conflict};
+use super::{CopyReport, FindOwner, conflict};
 use crate::apply::modified;
-use crate::owner::OwnerMap;
 use crate::root::{chmod_node, remove};
 use crate::xattr::At;
 use crate::{Error, Result, contents, owner};
@@ -25,12 +24,12 @@ const NOTES: usize = 100;
 /// What all threads that copy share.
 pub(super) struct Placer<'a> {
     pub(super) owner: Option<(u32, u32)>,
-    pub(super) owners: Option<&'a OwnerMap>,
+    pub(super) owners: Option<&'a FindOwner<'a>>,
     pub(super) mode: &'a (dyn Fn(u32) -> u32 + Sync),
     pub(super) mtime: Option<(i64, u32)>,
     pub(super) replace: bool,
     pub(super) task: &'a Task,
-    pub(super) copied: Mutex<Copied>,
+    pub(super) copied: Mutex<CopyReport>,
 }
 
 /// A directory that was made or found for a copy. The last owner that drops it sets its attributes,
@@ -47,7 +46,7 @@ pub(super) struct TargetDirectory {
 
 impl Placer<'_> {
     /// Counts what was copied.
-    pub(super) fn count(&self, add: impl FnOnce(&mut Copied)) {
+    pub(super) fn count(&self, add: impl FnOnce(&mut CopyReport)) {
         add(&mut self.copied.lock().unwrap_or_else(PoisonError::into_inner));
     }
 
@@ -78,7 +77,7 @@ impl Placer<'_> {
             (None, None) => (stat.st_uid, stat.st_gid),
         };
         // The kernel's error for an id that has no place in a map.
-        self.owners.map_or(Some(owner), |map| map.outside(owner)).ok_or(Errno::OVERFLOW)
+        self.owners.map_or(Some(owner), |find| find(owner)).ok_or(Errno::OVERFLOW)
     }
 
     fn time(&self, stat: &Stat) -> (i64, u32) {

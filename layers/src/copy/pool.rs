@@ -18,11 +18,11 @@ pub(super) const BATCH: usize = 1024;
 /// Files of one directory.
 pub(super) struct Batch {
     pub(super) dir: Arc<TargetDirectory>,
-    pub(super) files: Vec<Plain>,
+    pub(super) files: Vec<RegularFile>,
 }
 
 /// A plain file with one name.
-pub(super) struct Plain {
+pub(super) struct RegularFile {
     pub(super) name: OsString,
     pub(super) stat: Stat,
 }

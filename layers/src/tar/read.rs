@@ -32,7 +32,7 @@ pub(crate) struct Reader<R> {
 
 /// What the extended headers before an entry say about it.
 #[derive(Debug, Default)]
-struct Extended {
+struct ExtendedHeaders {
     any: bool,
     pax: bool,
     long_name: Option<Vec<u8>>,
@@ -74,7 +74,7 @@ impl<R: BufRead> Reader<R> {
         }
         self.skip()?;
         let start = self.position;
-        let mut extended = Extended::default();
+        let mut extended = ExtendedHeaders::default();
         loop {
             let at = self.position;
             let malformed = |reason: &str| malformed(at, reason);
@@ -193,7 +193,12 @@ impl<R: BufRead> Reader<R> {
     }
 
     /// Reads an extended header's contents.
-    fn extension(&mut self, at: u64, fields: &Fields, extended: &mut Extended) -> Result<()> {
+    fn extension(
+        &mut self,
+        at: u64,
+        fields: &Fields,
+        extended: &mut ExtendedHeaders,
+    ) -> Result<()> {
         let malformed = |reason: &str| malformed(at, reason);
         if fields.size > EXTENSION {
             return Err(Error::Limit { what: "bytes in an extended header", limit: EXTENSION });
@@ -247,12 +252,12 @@ impl<R: BufRead> Reader<R> {
         at: u64,
         raw: &Raw<'_>,
         fields: Fields,
-        extended: Extended,
+        headers: ExtendedHeaders,
     ) -> Result<Header> {
         let malformed = |reason: &str| malformed(at, reason);
-        let sparse = extended.sparse.check(&fields).map_err(malformed)?;
-        let (flag, stored) = (fields.flag, extended.size.unwrap_or(fields.size));
-        let (mut header, real) = extended.merge(fields, stored).map_err(malformed)?;
+        let sparse = headers.sparse.check(&fields).map_err(malformed)?;
+        let (flag, stored) = (fields.flag, headers.size.unwrap_or(fields.size));
+        let (mut header, real) = headers.merge(fields, stored).map_err(malformed)?;
         if header.path.len() > self.limits.path || header.link.len() > self.limits.path {
             return Err(Error::Limit { what: "bytes in a name", limit: self.limits.path as u64 });
         }
@@ -402,7 +407,7 @@ impl PaxSparse {
     }
 }
 
-impl Extended {
+impl ExtendedHeaders {
     fn record(&mut self, record: &PaxRecord<'_>) -> Result<(), String> {
         let PaxRecord { key, value } = *record;
         let wrong = || format!("the PAX record {key} has a malformed value");

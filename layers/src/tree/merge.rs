@@ -112,7 +112,7 @@ fn header(inode: &Inode, kind: TypeFlag, path: Vec<u8>) -> Header {
 }
 
 /// Passes a file's contents on, holes as zeros.
-pub(super) fn contents(
+pub(crate) fn contents(
     header: &Header,
     reader: &mut Reader<impl BufRead>,
     pass: &mut dyn FnMut(&[u8]) -> Result<()>,

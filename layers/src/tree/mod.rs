@@ -9,9 +9,10 @@ mod tests;
 use std::collections::{BTreeMap, HashMap};
 use std::io::{self, BufRead, BufReader, Read};
 
-use image::{Digest, Digester};
+use image::{Algorithm, Digest, DigestReader, Digester};
 use task::Task;
 
+pub(crate) use self::merge::contents;
 pub use self::merge::merge;
 use crate::tar::{Header, Reader, ReaderLimits, TypeFlag, Xattrs};
 use crate::unpack::EntryName;
@@ -103,7 +104,7 @@ struct NodeRef {
 
 /// One name and what is there.
 #[derive(Debug, Clone, Copy)]
-pub struct Named<'a> {
+pub struct TreeEntry<'a> {
     /// Relative to the root; empty for the root itself.
     pub path: &'a [u8],
     /// Which layer brought the name, counted from 0.
@@ -173,24 +174,24 @@ impl Tree {
     }
 
     /// Everything there is, by name.
-    pub fn iter(&self) -> impl Iterator<Item = Named<'_>> {
+    pub fn iter(&self) -> impl Iterator<Item = TreeEntry<'_>> {
         self.names.iter().map(|(path, place)| self.named(path, *place))
     }
 
     /// What is at a name.
-    pub fn get(&self, path: &[u8]) -> Option<Named<'_>> {
+    pub fn get(&self, path: &[u8]) -> Option<TreeEntry<'_>> {
         let (path, place) = self.names.get_key_value(path)?;
         Some(self.named(path, *place))
     }
 
     /// What is below a directory, by name.
-    pub fn below(&self, directory: &[u8]) -> impl Iterator<Item = Named<'_>> {
+    pub fn below(&self, directory: &[u8]) -> impl Iterator<Item = TreeEntry<'_>> {
         let (from, to) = names::below(directory);
         self.names.range(from..to).map(|(path, place)| self.named(path, *place))
     }
 
-    fn named<'a>(&'a self, path: &'a [u8], place: NodeRef) -> Named<'a> {
-        Named { path, layer: place.layer as usize, inode: &self.inodes[place.inode] }
+    fn named<'a>(&'a self, path: &'a [u8], place: NodeRef) -> TreeEntry<'a> {
+        TreeEntry { path, layer: place.layer as usize, inode: &self.inodes[place.inode] }
     }
 
     /// Puts another layer on top. The stream may be compressed and is read to its end; `touched`
@@ -207,12 +208,12 @@ impl Tree {
     ) -> Result<LayerRead> {
         let plain = decompress(task.reading(layer))?;
         let limits = options.limits;
-        let digesting = Digesting { inner: plain, digester: Digester::default(), length: 0 };
+        let digesting = DigestReader::new(plain, Algorithm::Sha256);
         let mut input = BufReader::with_capacity(256 * 1024, digesting);
         let known =
             ReaderLimits { entries: limits.entries, path: limits.path, xattrs: limits.xattrs };
         let mut reader = Reader::new(&mut input, known);
-        let mut adding = Adding {
+        let mut adding = LayerMerge {
             tree: self,
             digests: options.digests,
             limits,
@@ -228,11 +229,12 @@ impl Tree {
         let entries = adding.entry;
         self.layers += 1;
         io::copy(&mut input, &mut io::sink()).map_err(Error::read)?;
-        let Digesting { digester, length, .. } = input.into_inner();
+        let digesting = input.into_inner();
+        let length = digesting.length();
         if let Some(limit) = limits.total.filter(|limit| length > *limit) {
             return Err(Error::Limit { what: "uncompressed bytes", limit });
         }
-        Ok(LayerRead { diff_id: digester.finish(), uncompressed: length, entries })
+        Ok(LayerRead { diff_id: digesting.finish().1, uncompressed: length, entries })
     }
 
     fn remember(&mut self, bytes: usize) -> Result<()> {
@@ -303,8 +305,8 @@ impl Tree {
     }
 }
 
-/// A layer on its way into a tree.
-struct Adding<'a> {
+/// Merges one layer into a tree.
+struct LayerMerge<'a> {
     tree: &'a mut Tree,
     digests: bool,
     limits: Limits,
@@ -314,7 +316,7 @@ struct Adding<'a> {
     touched: &'a mut dyn FnMut(Touch<'_>),
 }
 
-impl Adding<'_> {
+impl LayerMerge<'_> {
     fn entry(&mut self, header: &Header, reader: &mut Reader<impl BufRead>) -> Result<()> {
         let layer = self.tree.layers;
         let refuse = |reason: &str| names::refuse(&header.path, reason);
@@ -431,20 +433,4 @@ impl Adding<'_> {
 
 fn weight(xattrs: &Xattrs) -> usize {
     xattrs.iter().map(|(name, value)| name.len() + value.len()).sum()
-}
-
-/// Digests what is read through it.
-struct Digesting<R> {
-    inner: R,
-    digester: Digester,
-    length: u64,
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let n = self.inner.read(buffer)?;
-        self.digester.update(&buffer[..n]);
-        self.length += n as u64;
-        Ok(n)
-    }
 }

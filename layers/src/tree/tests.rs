@@ -32,7 +32,7 @@ fn tree(layers: &[Vec<u8>]) -> Result<Tree> {
 }
 
 fn shown(tree: &Tree) -> Vec<String> {
-    let one = |named: Named<'_>| {
+    let one = |named: TreeEntry<'_>| {
         let path = String::from_utf8_lossy(named.path).into_owned();
         format!("{path} {} {}", named.inode.kind.as_str(), named.layer)
     };

@@ -6,7 +6,7 @@ use rustix::fs::{AtFlags, Mode, OFlags, fchmod, fstat, futimens, utimensat};
 use rustix::io::Errno;
 
 use super::parents::Dir;
-use super::{Later, Unpacked, Unpacker, os, owned, path};
+use super::{DeferredAttributes, UnpackReport, Unpacker, os, owned, path};
 use crate::apply::modified;
 use crate::owner::{self, Ownership};
 use crate::root::chmod_node;
@@ -90,9 +90,9 @@ impl Unpacker<'_> {
         self.remember(name, &header.xattrs)?;
         // One that is there costs the archive nothing to name again.
         if made.is_none() {
-            self.remembered += 2 * size_of::<Later>() as u64;
+            self.remembered += 2 * size_of::<DeferredAttributes>() as u64;
         }
-        self.later.push(Later {
+        self.deferred.push(DeferredAttributes {
             path: name.to_vec(),
             inode: stat.st_ino,
             mtime: header.mtime,
@@ -126,8 +126,8 @@ impl Unpacker<'_> {
     }
 
     /// Sets the times of directories, which are last because every file made in one changes them.
-    pub(super) fn finish(mut self) -> Result<Unpacked> {
-        for later in std::mem::take(&mut self.later) {
+    pub(super) fn finish(mut self) -> Result<UnpackReport> {
+        for later in std::mem::take(&mut self.deferred) {
             let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::NOFOLLOW;
             let Ok(fd) = self.root.lookup(path(&later.path), flags, Mode::empty()) else {
                 // Replaced by a later entry.
@@ -149,7 +149,7 @@ impl Unpacker<'_> {
             }
             implied.push(owned(name));
         }
-        Ok(Unpacked { implied, entries: self.entries, skipped: self.skipped })
+        Ok(UnpackReport { implied, entries: self.entries, skipped: self.skipped })
     }
 }
 

@@ -27,9 +27,9 @@ const NOTES: usize = 100;
 /// As many bytes of names and attributes are kept until the end; each may come with no file.
 const REMEMBERED: u64 = 128 << 20;
 
-/// What came of an archive.
+/// What unpacking an archive did.
 #[derive(Debug)]
-pub(crate) struct Unpacked {
+pub(crate) struct UnpackReport {
     pub(crate) implied: Vec<PathBuf>,
     pub(crate) entries: u64,
     pub(crate) skipped: Vec<String>,
@@ -47,7 +47,7 @@ pub(crate) struct Unpacker<'a> {
     me: (u32, u32),
     implied: BTreeSet<Vec<u8>>,
     /// Directories whose times and attributes are set when everything is in them.
-    later: Vec<Later>,
+    deferred: Vec<DeferredAttributes>,
     /// What this archive brought, by device and inode; only kept to delete the rest.
     brought: HashSet<(u64, u64)>,
     /// Devices that could not be made.
@@ -59,7 +59,7 @@ pub(crate) struct Unpacker<'a> {
 }
 
 #[derive(Debug)]
-struct Later {
+struct DeferredAttributes {
     path: Vec<u8>,
     inode: u64,
     mtime: (i64, u32),
@@ -81,7 +81,7 @@ impl<'a> Unpacker<'a> {
             exact: own_umask(),
             me,
             implied,
-            later: Vec::new(),
+            deferred: Vec::new(),
             brought: HashSet::new(),
             missing: HashSet::new(),
             skipped: Vec::new(),
@@ -101,7 +101,7 @@ impl<'a> Unpacker<'a> {
         Ok(())
     }
 
-    pub(crate) fn run(mut self, input: &mut impl BufRead) -> Result<Unpacked> {
+    pub(crate) fn run(mut self, input: &mut impl BufRead) -> Result<UnpackReport> {
         let limits = &self.options.limits;
         let limits =
             ReaderLimits { entries: limits.entries, path: limits.path, xattrs: limits.xattrs };
@@ -144,7 +144,9 @@ impl<'a> Unpacker<'a> {
 
     /// User and group of an entry.
     fn owner(&self, header: &Header) -> (u32, u32) {
-        self.options.owner.unwrap_or((header.uid, header.gid))
+        let own = (header.uid, header.gid);
+        let mapped = self.options.owners.as_ref().map(|owners| owners.outside_or_root(own));
+        self.options.owner.or(mapped).unwrap_or(own)
     }
 
     /// Remarks that something of an entry was not kept.

@@ -19,9 +19,9 @@ use crate::tar::{Header, Reader, TypeFlag};
 use crate::xattr::{At, overlay};
 use crate::{Error, Result, Whiteouts};
 
-/// What stood where an entry goes.
+/// What the path of an entry had before it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Cleared {
+enum PriorEntry {
     /// Nothing that matters, or something that is gone now.
     Free,
     /// A whiteout of this layer: a directory in its place hides what is below it.
@@ -96,7 +96,7 @@ impl Unpacker<'_> {
         let dir = self.dir(name.parent())?;
         let mode = if self.exact { header.mode & 0o1777 } else { 0o700 };
         let mut made = true;
-        let mut hides = Cleared::Free;
+        let mut hides = PriorEntry::Free;
         let make = |dir: &Dir| mkdirat(&dir.fd, os(name.last()), Mode::from_raw_mode(mode));
         let failed = |errno| Error::file("creating directory", path(&name.path), errno);
         match make(&dir) {
@@ -109,7 +109,7 @@ impl Unpacker<'_> {
             Err(errno) => return Err(failed(errno)),
         }
         let fd = open_dir(dir.fd.as_fd(), os(name.last())).map_err(failed)?;
-        if hides == Cleared::Whiteout {
+        if hides == PriorEntry::Whiteout {
             self.make_opaque(&name.path, fd.as_fd())?;
         }
         self.implied.remove(&name.path);
@@ -230,9 +230,9 @@ impl Unpacker<'_> {
     }
 
     /// Takes away what stands where something else goes.
-    fn clear(&mut self, dir: &Dir, name: &[u8]) -> Result<Cleared, Errno> {
+    fn clear(&mut self, dir: &Dir, name: &[u8]) -> Result<PriorEntry, Errno> {
         let stat = match statat(&dir.fd, os(name), AtFlags::SYMLINK_NOFOLLOW) {
-            Err(Errno::NOENT) => return Ok(Cleared::Free),
+            Err(Errno::NOENT) => return Ok(PriorEntry::Free),
             other => other?,
         };
         remove(dir.fd.as_fd(), os(name))?;
@@ -241,11 +241,11 @@ impl Unpacker<'_> {
             FileType::CharacterDevice
                 if is_whiteout(&stat) && self.options.whiteouts == Whiteouts::Overlay =>
             {
-                return Ok(Cleared::Whiteout);
+                return Ok(PriorEntry::Whiteout);
             }
             _ => {}
         }
-        Ok(Cleared::Free)
+        Ok(PriorEntry::Free)
     }
 
     fn is_dir(&self, dir: &Dir, name: &[u8]) -> Result<bool, Errno> {

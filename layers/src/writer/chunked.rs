@@ -17,7 +17,7 @@ use image::{Descriptor, Digest, Digester, MediaType};
 use serde::Serialize;
 
 use super::LayerInfo;
-use super::frames::{Counted, Frames, OUTPUT, crc};
+use super::frames::{DigestWriter, Frames, OUTPUT, crc};
 use crate::tar::{Header, Reader, ReaderLimits, TypeFlag};
 use crate::{Error, Limits, Result};
 
@@ -177,7 +177,7 @@ const SEGMENT: u8 = 2;
 
 /// What is known about the archive so far.
 struct ChunkedArchive<W> {
-    out: Counted<W>,
+    out: DigestWriter<W>,
     frames: Frames,
     level: i32,
     plain: Digester,
@@ -189,7 +189,7 @@ struct ChunkedArchive<W> {
     /// Whether the table can tell everything.
     tells: bool,
     split: Frames,
-    split_out: Counted<Vec<u8>>,
+    split_out: DigestWriter<Vec<u8>>,
     split_size: u64,
     position: u64,
 }
@@ -205,7 +205,7 @@ impl<W: Write> ChunkedArchive<W> {
         let range = zstd::compression_level_range();
         let level = level.unwrap_or(3).clamp(*range.start(), *range.end());
         Ok(ChunkedArchive {
-            out: Counted::new(out),
+            out: DigestWriter::new(out),
             frames: Frames::new(level)?,
             level,
             plain: Digester::default(),
@@ -215,7 +215,7 @@ impl<W: Write> ChunkedArchive<W> {
             table: 0,
             tells: true,
             split: Frames::new(level)?,
-            split_out: Counted::new(Vec::new()),
+            split_out: DigestWriter::new(Vec::new()),
             split_size: 0,
             position: 0,
         })
@@ -312,7 +312,7 @@ impl<W: Write> ChunkedArchive<W> {
             self.split.end(&mut self.split_out).map_err(Error::write)?;
             annotations = self.table().map_err(Error::write)?;
         }
-        let Counted { out, digester, length } = self.out;
+        let DigestWriter { out, digester, length } = self.out;
         let mut descriptor = Descriptor::new(MediaType::OCI_LAYER_ZSTD, digester.finish(), length);
         descriptor.annotations = annotations;
         let (diff_id, uncompressed) = (self.plain.finish(), self.uncompressed);

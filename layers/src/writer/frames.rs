@@ -31,15 +31,15 @@ pub(super) fn crc(mut crc: u64, bytes: &[u8]) -> u64 {
 }
 
 /// A writer that counts and digests.
-pub(super) struct Counted<W> {
+pub(super) struct DigestWriter<W> {
     pub(super) out: W,
     pub(super) digester: Digester,
     pub(super) length: u64,
 }
 
-impl<W: Write> Counted<W> {
-    pub(super) fn new(out: W) -> Counted<W> {
-        Counted { out, digester: Digester::default(), length: 0 }
+impl<W: Write> DigestWriter<W> {
+    pub(super) fn new(out: W) -> DigestWriter<W> {
+        DigestWriter { out, digester: Digester::default(), length: 0 }
     }
 
     pub(super) fn put(&mut self, bytes: &[u8]) -> io::Result<()> {
@@ -65,7 +65,11 @@ impl Frames {
         Ok(Frames { encoder, open: false, buffer: Vec::with_capacity(OUTPUT) })
     }
 
-    pub(super) fn write<W: Write>(&mut self, bytes: &[u8], out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn write<W: Write>(
+        &mut self,
+        bytes: &[u8],
+        out: &mut DigestWriter<W>,
+    ) -> io::Result<()> {
         let mut input = InBuffer::around(bytes);
         while input.pos() < bytes.len() {
             self.open = true;
@@ -76,7 +80,7 @@ impl Frames {
         Ok(())
     }
 
-    pub(super) fn end<W: Write>(&mut self, out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn end<W: Write>(&mut self, out: &mut DigestWriter<W>) -> io::Result<()> {
         if !std::mem::take(&mut self.open) {
             return Ok(());
         }

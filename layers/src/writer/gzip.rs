@@ -8,7 +8,7 @@ use flate2::Crc;
 use libdeflater::{CompressionLvl, Compressor};
 
 use super::deflate::reopen;
-use super::{Counted, died};
+use super::{DigestTee, died};
 use crate::blocks::Block;
 
 const USUAL: i32 = 5;
@@ -62,7 +62,11 @@ impl Gzip {
         }
     }
 
-    pub(super) fn block<W: Write>(&mut self, block: Block, out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn block<W: Write>(
+        &mut self,
+        block: Block,
+        out: &mut DigestTee<W>,
+    ) -> io::Result<()> {
         if self.submitted == 0 {
             out.put(HEADER.to_vec())?;
         }
@@ -72,7 +76,7 @@ impl Gzip {
         self.pass(self.ahead, out)
     }
 
-    pub(super) fn finish<W: Write>(&mut self, out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn finish<W: Write>(&mut self, out: &mut DigestTee<W>) -> io::Result<()> {
         if self.submitted == 0 {
             out.put(HEADER.to_vec())?;
         }
@@ -85,7 +89,7 @@ impl Gzip {
     }
 
     /// Passes pieces on in their order until no more than `ahead` are under way.
-    fn pass<W: Write>(&mut self, ahead: u64, out: &mut Counted<W>) -> io::Result<()> {
+    fn pass<W: Write>(&mut self, ahead: u64, out: &mut DigestTee<W>) -> io::Result<()> {
         loop {
             while let Some(piece) = self.early.remove(&self.passed) {
                 self.crc.combine(&piece.crc);
@@ -196,7 +200,7 @@ mod tests {
     /// One gzip stream of these blocks.
     fn gzip(blocks: &[Block], level: i32, threads: usize) -> Vec<u8> {
         let (digests, _pieces) = sync_channel(blocks.len() + 2);
-        let mut out = Counted { out: Vec::new(), digests, length: 0 };
+        let mut out = DigestTee { out: Vec::new(), digests, length: 0 };
         let mut gzip = Gzip::new(Some(level), threads);
         for block in blocks {
             gzip.block(Arc::clone(block), &mut out).unwrap();

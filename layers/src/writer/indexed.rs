@@ -8,7 +8,7 @@ use std::io::{self, BufRead, BufReader, Read};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use image::{Descriptor, Digest, Digester};
+use image::{Algorithm, Descriptor, Digest, DigestReader, Digester};
 use serde::Serialize;
 
 use super::chunked::{Entry, EntryChunk};
@@ -65,13 +65,12 @@ struct PlaceRow {
 /// When the stream is broken or no archive.
 pub fn index_gzip(packed: impl Read, layer: &Descriptor) -> Result<Option<GzipIndex>> {
     let input = Inflate::new(BufReader::with_capacity(BUFFER, packed)).noting(span(layer.size));
-    let plain = Digesting { input, digester: Digester::default() };
+    let plain = DigestReader::new(input, Algorithm::Sha256);
     let mut plain = BufReader::with_capacity(BUFFER, plain);
     let Some(entries) = entries(&mut plain)? else { return Ok(None) };
     // What stands behind the archive's end belongs to its bytes.
     io::copy(&mut plain, &mut io::sink()).map_err(broken)?;
-    let Digesting { mut input, digester } = plain.into_inner();
-    let diff_id = digester.finish();
+    let (mut input, diff_id) = plain.into_inner().finish();
     let places = input.noted();
     if places.len() == MOST_PLACES {
         return Ok(None);
@@ -178,19 +177,5 @@ impl PlaceRow {
             rest: within.map(|within| within.rest),
             window: window.map(|window| STANDARD.encode(window)),
         })
-    }
-}
-
-/// Digests what is read through it.
-struct Digesting<R> {
-    input: R,
-    digester: Digester,
-}
-
-impl<R: Read> Read for Digesting<R> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let length = self.input.read(buffer)?;
-        self.digester.update(&buffer[..length]);
-        Ok(length)
     }
 }

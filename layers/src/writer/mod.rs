@@ -52,7 +52,7 @@ pub struct LayerInfo {
 /// another one and passes the result on, on the caller's thread. The bytes do not depend on the
 /// number of threads nor on the sizes of the writes. At most a few MiB per thread are held.
 pub struct LayerWriter<W> {
-    out: Counted<W>,
+    out: DigestTee<W>,
     encoder: Encoder,
     encoding: Encoding,
     block: Vec<u8>,
@@ -74,13 +74,13 @@ enum Encoder {
 }
 
 /// Where compressed bytes go: to the caller's writer and to their digest.
-struct Counted<W> {
+struct DigestTee<W> {
     out: W,
     digests: SyncSender<Piece>,
     length: u64,
 }
 
-impl<W: Write> Counted<W> {
+impl<W: Write> DigestTee<W> {
     fn put(&mut self, bytes: Vec<u8>) -> io::Result<()> {
         self.out.write_all(&bytes)?;
         self.length += bytes.len() as u64;
@@ -114,7 +114,7 @@ impl<W: Write + Send> LayerWriter<W> {
             Encoding::Zstd => Encoder::Zstd(Zstd::new(c.level, threads)),
         };
         LayerWriter {
-            out: Counted { out, digests: digests.clone(), length: 0 },
+            out: DigestTee { out, digests: digests.clone(), length: 0 },
             encoder,
             encoding: c.encoding,
             block: Vec::with_capacity(BLOCK),
@@ -137,7 +137,7 @@ impl<W: Write + Send> LayerWriter<W> {
             Encoder::Gzip(gzip) => gzip.finish(&mut self.out).map_err(Error::write)?,
             Encoder::Zstd(zstd) => zstd.finish(&mut self.out).map_err(Error::write)?,
         }
-        let Counted { out, digests, length } = self.out;
+        let DigestTee { out, digests, length } = self.out;
         drop((digests, self.digests));
         let (diff_id, packed) = self.digested.join().map_err(|_| Error::write(died()))?;
         let (digest, size) = match self.encoding {

@@ -2,7 +2,7 @@ use std::io::{self, Write};
 
 use zstd::stream::raw::{CParameter, Encoder, InBuffer, Operation, OutBuffer};
 
-use super::Counted;
+use super::DigestTee;
 
 /// Bytes that are compressed as one job: part of what decides the compressed bytes.
 const JOB: u32 = 4 << 20;
@@ -39,7 +39,11 @@ impl Zstd {
         self.encoder.as_mut().map_err(|error| io::Error::new(error.kind(), error.to_string()))
     }
 
-    pub(super) fn block<W: Write>(&mut self, block: &[u8], out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn block<W: Write>(
+        &mut self,
+        block: &[u8],
+        out: &mut DigestTee<W>,
+    ) -> io::Result<()> {
         let mut input = InBuffer::around(block);
         while input.pos() < block.len() {
             let mut output = std::mem::take(&mut self.output);
@@ -49,7 +53,7 @@ impl Zstd {
         Ok(())
     }
 
-    pub(super) fn finish<W: Write>(&mut self, out: &mut Counted<W>) -> io::Result<()> {
+    pub(super) fn finish<W: Write>(&mut self, out: &mut DigestTee<W>) -> io::Result<()> {
         loop {
             let mut output = std::mem::take(&mut self.output);
             let left = self.encoder()?.finish(&mut OutBuffer::around(&mut output), true)?;
@@ -61,7 +65,7 @@ impl Zstd {
     }
 
     /// Passes on what came out, and keeps the buffer if nothing did.
-    fn pass<W: Write>(&mut self, output: Vec<u8>, out: &mut Counted<W>) -> io::Result<()> {
+    fn pass<W: Write>(&mut self, output: Vec<u8>, out: &mut DigestTee<W>) -> io::Result<()> {
         if output.is_empty() {
             self.output = output;
             return Ok(());
@@ -84,7 +88,7 @@ mod tests {
 
     fn zstd(bytes: &[u8], piece: usize, level: i32, threads: usize) -> Vec<u8> {
         let (digests, _pieces) = sync_channel(bytes.len() / piece * 2 + 64);
-        let mut out = Counted { out: Vec::new(), digests, length: 0 };
+        let mut out = DigestTee { out: Vec::new(), digests, length: 0 };
         let mut zstd = Zstd::with_jobs(Some(level), threads, SMALL);
         for block in bytes.chunks(piece) {
             zstd.block(block, &mut out).unwrap();

@@ -17,10 +17,10 @@ use serde_json::{Map, Value, json};
 use call::PluginCall;
 use config::Configuration;
 use outcome::Addresses;
-use record::{Added, CniRecord};
+use record::{AddResult, CniRecord};
 
 use crate::lease::{Lease, LeaseRequest};
-use crate::ports::{Port, Published, Taker};
+use crate::ports::{Port, PublishedPort, Taker};
 use crate::{Error, Result};
 
 pub use record::leases;
@@ -75,7 +75,7 @@ pub(crate) struct CniRequest<'a> {
 
 /// A container on a network; it is taken off when this ends.
 #[derive(Debug)]
-pub(crate) struct Joined {
+pub(crate) struct CniAttachment {
     call: PluginCall,
     record: CniRecord,
     result: Value,
@@ -86,12 +86,16 @@ pub(crate) struct Joined {
     _takers: Vec<Taker>,
 }
 
-impl Joined {
+impl CniAttachment {
     /// Adds the container of the namespace at a path.
     ///
     /// # Errors
     /// [`Error::InvalidNetwork`], [`Error::Plugin`]; [`Error::Taken`] for a port.
-    pub(crate) fn add(networks: &Path, wish: &CniRequest<'_>, namespace: &Path) -> Result<Joined> {
+    pub(crate) fn add(
+        networks: &Path,
+        wish: &CniRequest<'_>,
+        namespace: &Path,
+    ) -> Result<CniAttachment> {
         record::wait(networks, &wish.wanted.container);
         let (call, takers, published) = prepare(wish)?;
         let namespace = namespace.display().to_string();
@@ -99,7 +103,7 @@ impl Joined {
         let record = record.map_err(Error::system("writing the record of", &wish.wanted.name))?;
         let added = call.add(&namespace).and_then(|result| {
             let lease = lease(wish, &result, published)?;
-            Ok(Added { result, lease })
+            Ok(AddResult { result, lease })
         });
         let noted = added.and_then(|added| {
             let noted = record.added(&added);
@@ -107,8 +111,8 @@ impl Joined {
             Ok(added)
         });
         match noted {
-            Ok(Added { result, lease }) => {
-                Ok(Joined { call, record, result, namespace, lease, _takers: takers })
+            Ok(AddResult { result, lease }) => {
+                Ok(CniAttachment { call, record, result, namespace, lease, _takers: takers })
             }
             Err(error) => {
                 undo(&call, &record, &namespace, None);
@@ -122,14 +126,14 @@ impl Joined {
         networks: &Path,
         wish: &CniRequest<'_>,
         namespace: &Path,
-    ) -> Result<Joined> {
+    ) -> Result<CniAttachment> {
         let lost = || Error::InvalidNetwork {
             name: format!("cni:{}", wish.name),
             reason: "the record of the container is lost".to_owned(),
         };
         let found = CniRecord::take(networks, &wish.wanted.container, wish.interface);
         let (record, call) = found.ok_or_else(lost)?;
-        let Added { result, lease } = record.result().ok_or_else(lost)?;
+        let AddResult { result, lease } = record.result().ok_or_else(lost)?;
         // Another one may have taken a port meanwhile, which does not concern the plugins.
         let takers = lease.published.iter().zip(wish.ports).filter_map(|(published, port)| {
             let machine = (published.machine.port(), published.machine.port());
@@ -137,7 +141,7 @@ impl Joined {
         });
         let takers = takers.map(|(taker, _)| taker).collect();
         let namespace = namespace.display().to_string();
-        Ok(Joined { call, record, result, namespace, lease, _takers: takers })
+        Ok(CniAttachment { call, record, result, namespace, lease, _takers: takers })
     }
 
     /// What the container calls its device.
@@ -154,7 +158,7 @@ impl Joined {
     }
 }
 
-impl Drop for Joined {
+impl Drop for CniAttachment {
     fn drop(&mut self) {
         undo(&self.call, &self.record, &self.namespace, Some(&self.result));
     }
@@ -180,10 +184,10 @@ pub fn sweep(networks: &Path, running: &dyn Fn(&str) -> bool) {
     }
 }
 
-type Prepared = (PluginCall, Vec<Taker>, Vec<Published>);
+type PreparedCall = (PluginCall, Vec<Taker>, Vec<PublishedPort>);
 
 /// Finds the network, and what its plugins are asked for.
-fn prepare(wish: &CniRequest<'_>) -> Result<Prepared> {
+fn prepare(wish: &CniRequest<'_>) -> Result<PreparedCall> {
     let CniRequest { name, directories, wanted, ports, interface } = wish;
     let configuration = Configuration::find(name, &directories.configurations)?;
     let cannot = |what: &str, capability: &str| Error::InvalidNetwork {
@@ -232,8 +236,8 @@ fn prepare(wish: &CniRequest<'_>) -> Result<Prepared> {
 }
 
 /// Ports as plugins read them.
-fn mappings(published: &[Published]) -> Value {
-    let one = |port: &Published| {
+fn mappings(published: &[PublishedPort]) -> Value {
+    let one = |port: &PublishedPort| {
         let mut mapping = json!({
             "hostPort": port.machine.port(), "containerPort": port.container,
             "protocol": port.protocol.as_str(),
@@ -247,7 +251,7 @@ fn mappings(published: &[Published]) -> Value {
 }
 
 /// A result as we show it; what was asked for must be in it.
-fn lease(wish: &CniRequest<'_>, result: &Value, published: Vec<Published>) -> Result<Lease> {
+fn lease(wish: &CniRequest<'_>, result: &Value, published: Vec<PublishedPort>) -> Result<Lease> {
     let CniRequest { name, wanted, interface, .. } = wish;
     let network = format!("cni:{name}");
     let wrong = |reason: String| Error::InvalidNetwork { name: network.clone(), reason };

@@ -46,8 +46,8 @@ struct PluginResult {
     interfaces: Vec<Interface>,
     ips: Vec<Address>,
     // Before 0.3.0.
-    ip4: Option<Older>,
-    ip6: Option<Older>,
+    ip4: Option<LegacyIpConfig>,
+    ip6: Option<LegacyIpConfig>,
     dns: Dns,
 }
 
@@ -69,7 +69,7 @@ struct Address {
 }
 
 #[derive(Debug, Deserialize)]
-struct Older {
+struct LegacyIpConfig {
     ip: IpNet,
     #[serde(default)]
     gateway: Option<IpAddr>,

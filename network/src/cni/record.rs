@@ -24,9 +24,9 @@ const RESULT: &str = "result";
 const PATIENCE: Duration = Duration::from_secs(10);
 const NAP: Duration = Duration::from_millis(10);
 
-/// What the plugins answered.
+/// The result of the plugins' `ADD`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct Added {
+pub(super) struct AddResult {
     /// The result of the last plugin.
     pub(super) result: Value,
     /// The same as we show it.
@@ -85,14 +85,14 @@ impl CniRecord {
     }
 
     /// Writes down what the plugins answered.
-    pub(super) fn added(&self, added: &Added) -> io::Result<()> {
+    pub(super) fn added(&self, added: &AddResult) -> io::Result<()> {
         let new = self.path.with_extension("added");
         std::fs::write(&new, serde_json::to_vec(added)?)?;
         std::fs::rename(new, self.path.with_extension(RESULT))
     }
 
     /// What the plugins answered, if they all have.
-    pub(super) fn result(&self) -> Option<Added> {
+    pub(super) fn result(&self) -> Option<AddResult> {
         read(&self.path)
     }
 
@@ -106,7 +106,7 @@ impl CniRecord {
     }
 }
 
-fn read(record: &Path) -> Option<Added> {
+fn read(record: &Path) -> Option<AddResult> {
     serde_json::from_slice(&std::fs::read(record.with_extension(RESULT)).ok()?).ok()
 }
 

@@ -21,12 +21,12 @@ use std::time::Duration;
 
 pub use lan::try_wire;
 pub(crate) use lan::{Lan, NAMES};
-use nft::{Batch, Known, Nft};
+use nft::{Batch, ForeignChain, Nft};
 use proxy::Proxy;
 use relay::NameServer;
-pub(crate) use relay::{Answers, Asked};
+pub(crate) use relay::{Answers, DnsResolution};
 
-use rules::{Member, Scene};
+use rules::{Member, RuleContext};
 pub(crate) use settings::is_inside;
 
 use crate::definition::NamedNetwork;
@@ -171,7 +171,7 @@ impl Kernel {
     fn write(&self, live: &mut Live) -> io::Result<()> {
         let mut batch = Batch::default();
         let (table, device) = (self.device.as_str(), self.device.as_str());
-        let scene = Scene { table, device, network: &self.network, names: self.names.port };
+        let scene = RuleContext { table, device, network: &self.network, names: self.names.port };
         rules::rules(&mut batch, &scene, live.members.values().map(|(member, _)| member));
         live.nft.commit(&batch)
     }
@@ -235,11 +235,11 @@ fn make(network: &NamedNetwork, device: &str) -> io::Result<()> {
 
 /// A rule of another program by which our packets would be lost. What one table drops no other
 /// table can accept.
-fn in_the_way(chains: &[Known]) -> Option<String> {
-    let ours = |chain: &&Known| !chain.table.starts_with(bridge::PREFIX);
+fn in_the_way(chains: &[ForeignChain]) -> Option<String> {
+    let ours = |chain: &&ForeignChain| !chain.table.starts_with(bridge::PREFIX);
     let mut others = chains.iter().filter(ours);
-    let firewalld = |chain: &&Known| chain.table == "firewalld";
-    let drops = |chain: &&Known| chain.hook == Some(nft::FORWARD) && chain.drops;
+    let firewalld = |chain: &&ForeignChain| chain.table == "firewalld";
+    let drops = |chain: &&ForeignChain| chain.hook == Some(nft::FORWARD) && chain.drops;
     let found = others.find(|chain| drops(chain) || firewalld(chain))?;
     Some(format!("chain {} of table {} may drop what is forwarded", found.name, found.table))
 }

@@ -157,9 +157,9 @@ impl Batch {
     }
 }
 
-/// A chain of anybody.
+/// A chain of any program.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub(super) struct Known {
+pub(super) struct ForeignChain {
     pub(super) table: String,
     pub(super) name: String,
     /// The hook, if the kernel asks it.
@@ -212,7 +212,7 @@ impl Nft {
     }
 
     /// All chains of all tables.
-    pub(super) fn chains(&mut self) -> io::Result<Vec<Known>> {
+    pub(super) fn chains(&mut self) -> io::Result<Vec<ForeignChain>> {
         self.sequence += 1;
         let kind = SUBSYSTEM << 8 | GET_CHAIN;
         self.socket.send(&message(kind, DUMP, self.sequence, (0, 0), &[]), 0)?;
@@ -265,10 +265,10 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
     })
 }
 
-fn chain(rest: &[u8]) -> Known {
+fn chain(rest: &[u8]) -> ForeignChain {
     let word = |value: &[u8]| String::from_utf8_lossy(value).trim_end_matches('\0').to_owned();
     let big = |value: &[u8]| value.first_chunk().map(|value| u32::from_be_bytes(*value));
-    let mut known = Known::default();
+    let mut known = ForeignChain::default();
     for (kind, value) in attributes(rest.get(FAMILY_HEADER..).unwrap_or_default()) {
         match kind {
             1 => known.table = word(value),
@@ -299,7 +299,7 @@ mod tests {
         let (_, sequence, rest) = messages(&bytes).next().unwrap();
         assert_eq!(sequence, 7);
         let (table, name) = ("filter".to_owned(), "FORWARD".to_owned());
-        assert_eq!(chain(rest), Known { table, name, hook: Some(FORWARD), drops: true });
+        assert_eq!(chain(rest), ForeignChain { table, name, hook: Some(FORWARD), drops: true });
     }
 
     proptest! {

@@ -24,22 +24,22 @@ const MOST: usize = 256;
 const MEMORY: Duration = Duration::from_secs(120);
 const LARGEST: usize = 65_535;
 
-/// Counts who is served at a time.
+/// Counts the connections that are served at a time.
 #[derive(Default)]
-pub(super) struct Seats(AtomicUsize);
+pub(super) struct ConnectionSlots(AtomicUsize);
 
-/// One who is served, until this is dropped.
-pub(super) struct Seat(Arc<Seats>);
+/// One of the connections that are served at a time, until this is dropped.
+pub(super) struct ConnectionSlot(Arc<ConnectionSlots>);
 
-impl Seats {
+impl ConnectionSlots {
     /// A seat, if fewer than `most` are taken.
-    pub(super) fn take(self: &Arc<Seats>, most: usize) -> Option<Seat> {
-        let seat = Seat(Arc::clone(self));
+    pub(super) fn take(self: &Arc<ConnectionSlots>, most: usize) -> Option<ConnectionSlot> {
+        let seat = ConnectionSlot(Arc::clone(self));
         (self.0.fetch_add(1, Ordering::Relaxed) < most).then_some(seat)
     }
 }
 
-impl Drop for Seat {
+impl Drop for ConnectionSlot {
     fn drop(&mut self) {
         self.0.0.fetch_sub(1, Ordering::Relaxed);
     }
@@ -90,7 +90,7 @@ fn connections(listener: &TcpListener, over: &PipeReader, to: SocketAddr, most: 
                 continue;
             }
         };
-        let Some(seat) = Seats::take(&seats, most) else { continue };
+        let Some(seat) = ConnectionSlots::take(&seats, most) else { continue };
         let thread = std::thread::Builder::new().name("client".to_owned()).stack_size(STACK);
         let _ = thread.spawn(move || {
             if let Ok(server) = TcpStream::connect_timeout(&to, PATIENCE) {

@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::proxy::{self, Seats};
+use super::proxy::{self, ConnectionSlots};
 
 /// As many questions at a time go to other servers.
 const MOST: usize = 128;
@@ -17,8 +17,8 @@ const IDLE: Duration = Duration::from_secs(30);
 const LARGEST: usize = 65_535;
 const STACK: usize = 128 << 10;
 
-/// What becomes of a question.
-pub(crate) enum Asked {
+/// Who answers a DNS query.
+pub(crate) enum DnsResolution {
     /// We know.
     Answer(Vec<u8>),
     /// These servers may know, in this order.
@@ -26,12 +26,12 @@ pub(crate) enum Asked {
 }
 
 /// Answers the question of a container, by its address; an empty question asks for the servers.
-pub(crate) type Answers = Box<dyn Fn(IpAddr, &[u8]) -> Asked + Send + Sync>;
+pub(crate) type Answers = Box<dyn Fn(IpAddr, &[u8]) -> DnsResolution + Send + Sync>;
 
 struct Relay {
     socket: UdpSocket,
     answers: Answers,
-    seats: Arc<Seats>,
+    seats: Arc<ConnectionSlots>,
 }
 
 /// A name service; it ends with this value.
@@ -84,8 +84,8 @@ impl Relay {
             let Ok((count, from)) = self.socket.recv_from(&mut buffer) else { continue };
             let question = &buffer[..count];
             match (self.answers)(from.ip(), question) {
-                Asked::Answer(answer) => drop(self.socket.send_to(&answer, from)),
-                Asked::Others(servers) => self.pass_on(question.to_vec(), from, servers),
+                DnsResolution::Answer(answer) => drop(self.socket.send_to(&answer, from)),
+                DnsResolution::Others(servers) => self.pass_on(question.to_vec(), from, servers),
             }
         }
     }
@@ -114,8 +114,8 @@ impl Relay {
                     continue;
                 }
             };
-            let Asked::Others(servers) = (self.answers)(from.ip(), &[]) else { continue };
-            let Some(seat) = Seats::take(&seats, MOST) else { continue };
+            let DnsResolution::Others(servers) = (self.answers)(from.ip(), &[]) else { continue };
+            let Some(seat) = ConnectionSlots::take(&seats, MOST) else { continue };
             let _ = spawn(move || {
                 let connect = |server| TcpStream::connect_timeout(server, PATIENCE).ok();
                 if let Some(server) = servers.iter().find_map(connect) {

@@ -6,7 +6,7 @@ use ipnet::IpNet;
 
 use super::nft::{Batch, FORWARD, Family, Hook, attribute, nested, number, text};
 use crate::definition::NamedNetwork;
-use crate::ports::{Protocol, Published};
+use crate::ports::{Protocol, PublishedPort};
 use crate::resolvers::STAND_INS;
 
 const IPV4: u8 = 2;
@@ -44,14 +44,14 @@ pub(super) struct Member {
     pub(super) device: String,
     pub(super) mac: [u8; 6],
     pub(super) addresses: Vec<IpAddr>,
-    pub(super) published: Vec<Published>,
+    pub(super) published: Vec<PublishedPort>,
     /// Whether it reaches the loopback services of this machine.
     pub(super) loopback: bool,
 }
 
-/// What the rules are about.
+/// What the rules of a network depend on.
 #[derive(Debug)]
-pub(super) struct Scene<'a> {
+pub(super) struct RuleContext<'a> {
     pub(super) table: &'a str,
     /// The bridge.
     pub(super) device: &'a str,
@@ -79,18 +79,18 @@ pub(super) fn remove(batch: &mut Batch, table: &str) {
 /// All rules, in place of those before.
 pub(super) fn rules<'a>(
     batch: &mut Batch,
-    scene: &Scene<'_>,
+    context: &RuleContext<'_>,
     members: impl Iterator<Item = &'a Member>,
 ) {
-    batch.flush(Family::Inet, scene.table);
-    batch.flush(Family::Bridge, scene.table);
-    scene.guard(batch);
-    scene.name_service(batch);
-    scene.pass(batch);
-    scene.way_out(batch);
+    batch.flush(Family::Inet, context.table);
+    batch.flush(Family::Bridge, context.table);
+    context.guard(batch);
+    context.name_service(batch);
+    context.pass(batch);
+    context.way_out(batch);
     for member in members {
-        scene.frames(batch, member);
-        scene.member(batch, member);
+        context.frames(batch, member);
+        context.member(batch, member);
     }
 }
 
@@ -107,7 +107,7 @@ pub(super) fn names_inside(batch: &mut Batch, table: &str, address: IpAddr, name
     }
 }
 
-impl Scene<'_> {
+impl RuleContext<'_> {
     fn rule(&self, batch: &mut Batch, chain: &str, parts: &[&[Expression]]) {
         batch.rule(Family::Inet, self.table, chain, &parts.concat());
     }
@@ -233,7 +233,7 @@ impl Scene<'_> {
         }
     }
 
-    fn publish(&self, batch: &mut Batch, published: &Published, address: IpAddr) {
+    fn publish(&self, batch: &mut Batch, published: &PublishedPort, address: IpAddr) {
         let machine = published.machine;
         let port = [of(protocol(published.protocol)), port(machine.port())].concat();
         let here = match machine.ip() {

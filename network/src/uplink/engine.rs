@@ -10,9 +10,9 @@ use std::sync::mpsc::Receiver;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use smoltcp::time::Instant;
 
-use super::doors::Door;
 use super::link::{HEAD, LARGEST, Link};
-use super::packet::{Outlet, ends};
+use super::listeners::PortListener;
+use super::packet::{PacketSender, ends};
 use super::policy::{INSIDE_4, INSIDE_6, Policy, is_group};
 use super::tcp::{Connection, Verdict};
 use super::udp::Flow;
@@ -105,7 +105,7 @@ pub(super) enum Command {
 /// The state of the loop.
 pub(super) struct Engine {
     pub(super) epoll: OwnedFd,
-    pub(super) out: Outlet,
+    pub(super) out: PacketSender,
     pub(super) policy: Policy,
     pub(super) limits: UplinkLimits,
     pub(super) names: Option<NameService>,
@@ -118,7 +118,7 @@ pub(super) struct Engine {
     pub(super) entries: HashMap<u64, (Entry, Option<Instant>)>,
     deadlines: BTreeSet<(Instant, u64)>,
     pub(super) connections: usize,
-    pub(super) doors: HashMap<u64, Door>,
+    pub(super) doors: HashMap<u64, PortListener>,
     pub(super) datagram: Vec<u8>,
 }
 
@@ -133,7 +133,7 @@ impl Engine {
         epoll::add(&epoll, &wake, EventData::new_u64(WAKE), EventFlags::IN)?;
         Ok(Engine {
             epoll,
-            out: Outlet::new(mtu),
+            out: PacketSender::new(mtu),
             policy,
             limits: UplinkLimits::of(sys::descriptor_limit()),
             names,

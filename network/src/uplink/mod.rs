@@ -4,9 +4,9 @@
 //! sockets of the machine. The machine's loopback addresses are not reachable unless the caller
 //! asks for that.
 
-mod doors;
 mod engine;
 mod link;
+mod listeners;
 mod outgoing;
 mod packet;
 mod policy;
@@ -30,7 +30,7 @@ use policy::{INSIDE_4, INSIDE_6, MACHINE_4};
 
 use crate::netlink::{Netlink, unless_there};
 use crate::ports::Taker;
-use crate::{Error, Port, Published, Resolvers, Result, names, namespace, sys};
+use crate::{Error, Port, PublishedPort, Resolvers, Result, names, namespace, sys};
 
 /// The only container of an uplink.
 const ALONE: u64 = 1;
@@ -116,7 +116,7 @@ impl Drop for Switch {
 pub struct Uplink {
     namespace: OwnedFd,
     _switch: Switch,
-    published: Vec<Published>,
+    published: Vec<PublishedPort>,
 }
 
 impl Uplink {
@@ -171,7 +171,7 @@ impl Uplink {
     }
 
     /// Where on this machine the container's ports are.
-    pub fn published(&self) -> &[Published] {
+    pub fn published(&self) -> &[PublishedPort] {
         &self.published
     }
 

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use smoltcp::time::Instant;
 
 use super::engine::{Engine, Entry, FlowKey, FlowKind};
-use super::packet::{Lost, PacketContent, Segment, Why, parse};
+use super::packet::{PacketContent, Segment, UndeliveredPacket, UnreachableReason, parse};
 use super::tcp::{Connection, why};
 use super::udp::Flow;
 
@@ -84,7 +84,9 @@ impl Engine {
         }
         let Some(target) = self.target(ends.0, ends.1, loopback) else {
             return match self.policy.refusal(ends.1.ip()) {
-                Why::Host => self.not_connected(ends, Some(segment), Why::Host),
+                UnreachableReason::Host => {
+                    self.not_connected(ends, Some(segment), UnreachableReason::Host);
+                }
                 _ => self.out.reset(ends.1, ends.0, segment),
             };
         };
@@ -106,11 +108,15 @@ impl Engine {
         &mut self,
         ends: (SocketAddr, SocketAddr),
         first: Option<Segment>,
-        why: Why,
+        reason: UnreachableReason,
     ) {
         match first {
-            Some(segment) if why == Why::Port => self.out.reset(ends.1, ends.0, segment),
-            first => self.out.unreachable(ends.1, ends.0, Lost { segment: first, why }),
+            Some(segment) if reason == UnreachableReason::Port => {
+                self.out.reset(ends.1, ends.0, segment);
+            }
+            first => {
+                self.out.unreachable(ends.1, ends.0, UndeliveredPacket { segment: first, reason });
+            }
         }
     }
 
@@ -142,7 +148,8 @@ impl Engine {
         let Some(target) = target else {
             let group = remote.ip().is_multicast() || remote.ip() == std::net::Ipv4Addr::BROADCAST;
             if kind == FlowKind::Udp && !group {
-                let lost = Lost { segment: None, why: self.policy.refusal(remote.ip()) };
+                let lost =
+                    UndeliveredPacket { segment: None, reason: self.policy.refusal(remote.ip()) };
                 self.out.unreachable(remote, container, lost);
             }
             return false;
@@ -156,7 +163,7 @@ impl Engine {
                 self.add(kind, (container, remote), Entry::Udp(flow), Some(ends))
             }
             Err(error) => {
-                let lost = Lost { segment: None, why: error_why(&error) };
+                let lost = UndeliveredPacket { segment: None, reason: error_why(&error) };
                 self.out.unreachable(remote, container, lost);
                 false
             }
@@ -164,6 +171,6 @@ impl Engine {
     }
 }
 
-fn error_why(error: &io::Error) -> Why {
-    rustix::io::Errno::from_io_error(error).map_or(Why::Host, why)
+fn error_why(error: &io::Error) -> UnreachableReason {
+    rustix::io::Errno::from_io_error(error).map_or(UnreachableReason::Host, why)
 }

@@ -159,9 +159,9 @@ pub(super) fn partial_checksum(packet: &mut [u8]) -> Option<(usize, usize)> {
     Some((start, field))
 }
 
-/// Where packets go to containers: their links, and room to make packets in.
+/// Sends packets to containers: their links, and a buffer to make packets in.
 #[derive(Debug)]
-pub(super) struct Outlet {
+pub(super) struct PacketSender {
     links: HashMap<u64, Link>,
     places: HashMap<IpAddr, u64>,
     /// The link of whatever has no place.
@@ -171,10 +171,10 @@ pub(super) struct Outlet {
     pub(super) mtu: usize,
 }
 
-impl Outlet {
-    pub(super) fn new(mtu: usize) -> Outlet {
+impl PacketSender {
+    pub(super) fn new(mtu: usize) -> PacketSender {
         let buffer = Link::buffer();
-        Outlet { links: HashMap::new(), places: HashMap::new(), only: None, buffer, mtu }
+        PacketSender { links: HashMap::new(), places: HashMap::new(), only: None, buffer, mtu }
     }
 
     /// Adds a link to a container with these addresses; without any, all packets go there.
@@ -315,11 +315,16 @@ impl Outlet {
     }
 
     /// Says that what the container sent from `to` to `from` does not get there.
-    pub(super) fn unreachable(&mut self, from: SocketAddr, to: SocketAddr, lost: Lost) {
+    pub(super) fn unreachable(
+        &mut self,
+        from: SocketAddr,
+        to: SocketAddr,
+        undelivered: UndeliveredPacket,
+    ) {
         let mut ports = [0; 8];
         ports[..2].copy_from_slice(&to.port().to_be_bytes());
         ports[2..4].copy_from_slice(&from.port().to_be_bytes());
-        let next_header = match lost.segment {
+        let next_header = match undelivered.segment {
             Some(segment) => {
                 // The kernel believes this only of a segment that it did send.
                 ports[4..].copy_from_slice(&segment.sequence.0.to_be_bytes());
@@ -336,7 +341,7 @@ impl Outlet {
                     payload_len: ports.len(),
                     hop_limit: HOPS,
                 };
-                let reason = lost.why.v4();
+                let reason = undelivered.reason.v4();
                 let repr = Icmpv4Repr::DstUnreachable { reason, header, data: &ports };
                 self.ip(from.ip(), to.ip(), IpProtocol::Icmp, repr.buffer_len(), |bytes| {
                     repr.emit(&mut Icmpv4Packet::new_unchecked(bytes), &checksums());
@@ -350,7 +355,7 @@ impl Outlet {
                     payload_len: ports.len(),
                     hop_limit: HOPS,
                 };
-                let reason = lost.why.v6();
+                let reason = undelivered.reason.v6();
                 let repr = Icmpv6Repr::DstUnreachable { reason, header, data: &ports };
                 self.ip(from.ip(), to.ip(), IpProtocol::Icmpv6, repr.buffer_len(), |bytes| {
                     let mut packet = Icmpv6Packet::new_unchecked(bytes);
@@ -362,17 +367,17 @@ impl Outlet {
     }
 }
 
-/// What did not get there, and why.
+/// A packet that could not be delivered, and why.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Lost {
+pub(super) struct UndeliveredPacket {
     /// The segment; `None` if it was a datagram.
     pub(super) segment: Option<Segment>,
-    pub(super) why: Why,
+    pub(super) reason: UnreachableReason,
 }
 
 /// Why something does not get there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Why {
+pub(super) enum UnreachableReason {
     /// No program listens.
     Port,
     /// There is no way, or no answer.
@@ -381,20 +386,20 @@ pub(super) enum Why {
     Prohibited,
 }
 
-impl Why {
+impl UnreachableReason {
     fn v4(self) -> Icmpv4DstUnreachable {
         match self {
-            Why::Port => Icmpv4DstUnreachable::PortUnreachable,
-            Why::Host => Icmpv4DstUnreachable::HostUnreachable,
-            Why::Prohibited => Icmpv4DstUnreachable::CommProhibited,
+            UnreachableReason::Port => Icmpv4DstUnreachable::PortUnreachable,
+            UnreachableReason::Host => Icmpv4DstUnreachable::HostUnreachable,
+            UnreachableReason::Prohibited => Icmpv4DstUnreachable::CommProhibited,
         }
     }
 
     fn v6(self) -> Icmpv6DstUnreachable {
         match self {
-            Why::Port => Icmpv6DstUnreachable::PortUnreachable,
-            Why::Host => Icmpv6DstUnreachable::AddrUnreachable,
-            Why::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
+            UnreachableReason::Port => Icmpv6DstUnreachable::PortUnreachable,
+            UnreachableReason::Host => Icmpv6DstUnreachable::AddrUnreachable,
+            UnreachableReason::Prohibited => Icmpv6DstUnreachable::AdminProhibit,
         }
     }
 }

@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use ipnet::IpNet;
 
-use super::packet::Why;
+use super::packet::UnreachableReason;
 use crate::kernel;
 use crate::resolvers::{Resolvers, STAND_INS};
 
@@ -62,13 +62,13 @@ impl Policy {
     }
 
     /// How what has no target is refused.
-    pub(super) fn refusal(&self, address: IpAddr) -> Why {
+    pub(super) fn refusal(&self, address: IpAddr) -> UnreachableReason {
         // There is no such container, or no way out.
         let absent = self.internal || self.ours(address);
         if absent && !self.is_machine(address) && !self.is_alone() {
-            Why::Host
+            UnreachableReason::Host
         } else {
-            Why::Prohibited
+            UnreachableReason::Prohibited
         }
     }
 

@@ -13,7 +13,7 @@ use smoltcp::socket::tcp::{Socket, SocketBuffer, State};
 use smoltcp::time::{Duration, Instant};
 use smoltcp::wire::{HardwareAddress, IpCidr, IpEndpoint};
 
-use super::packet::{Outlet, PacketContent, Segment, Why, checksums, parse};
+use super::packet::{PacketContent, PacketSender, Segment, UnreachableReason, checksums, parse};
 
 /// Bytes buffered in each direction of a connection.
 const BUFFER: usize = 256 << 10;
@@ -49,7 +49,7 @@ pub(super) enum Verdict {
     /// It is over.
     Over,
     /// It never came to be.
-    Failed(Why),
+    Failed(UnreachableReason),
 }
 
 impl Connection {
@@ -78,7 +78,7 @@ impl Connection {
         socket: OwnedFd,
         many: bool,
         now: Instant,
-        out: &mut Outlet,
+        out: &mut PacketSender,
     ) -> Option<Connection> {
         let _ = rustix::net::sockopt::set_tcp_nodelay(&socket, true);
         let mut stack = Stack::new(remote, many, now, out)?;
@@ -96,7 +96,7 @@ impl Connection {
         (readable, writable): (bool, bool),
         many: bool,
         now: Instant,
-        out: &mut Outlet,
+        out: &mut PacketSender,
     ) -> Verdict {
         self.machine.readable |= readable;
         self.machine.writable |= writable;
@@ -112,7 +112,7 @@ impl Connection {
             stack.socket().listen(IpEndpoint::from(self.remote)).ok()?;
             Some(stack)
         });
-        let Some(stack) = listening else { return Verdict::Failed(Why::Host) };
+        let Some(stack) = listening else { return Verdict::Failed(UnreachableReason::Host) };
         self.side = Side::Open(Box::new(stack));
         self.exchange(Some(&first), now, out)
     }
@@ -122,7 +122,7 @@ impl Connection {
         &mut self,
         packet: Option<&[u8]>,
         now: Instant,
-        out: &mut Outlet,
+        out: &mut PacketSender,
     ) -> Verdict {
         let Side::Open(stack) = &mut self.side else { return Verdict::Lives(None) };
         let moved = stack.exchange(packet, &mut self.machine, now, out);
@@ -159,10 +159,10 @@ impl AsFd for Connection {
 }
 
 /// Why a connection could not be made.
-pub(super) fn why(error: Errno) -> Why {
+pub(super) fn why(error: Errno) -> UnreachableReason {
     match error {
-        Errno::CONNREFUSED | Errno::CONNRESET => Why::Port,
-        _ => Why::Host,
+        Errno::CONNREFUSED | Errno::CONNRESET => UnreachableReason::Port,
+        _ => UnreachableReason::Host,
     }
 }
 
@@ -257,7 +257,7 @@ struct Stack {
 
 impl Stack {
     /// A stack with one address only, which is that of the remote side.
-    fn new(remote: SocketAddr, many: bool, now: Instant, out: &mut Outlet) -> Option<Stack> {
+    fn new(remote: SocketAddr, many: bool, now: Instant, out: &mut PacketSender) -> Option<Stack> {
         let mut config = Config::new(HardwareAddress::Ip);
         let mut seed = [0; 8];
         rustix::rand::getrandom(&mut seed, rustix::rand::GetRandomFlags::empty()).ok()?;
@@ -289,7 +289,7 @@ impl Stack {
         packet: Option<&[u8]>,
         machine: &mut Machine,
         now: Instant,
-        out: &mut Outlet,
+        out: &mut PacketSender,
     ) -> Result<(), Errno> {
         if packet.is_some() {
             let mut port = Port { packet, out };
@@ -315,30 +315,30 @@ impl Stack {
 /// The device of a stack: at most one packet in, the link out.
 struct Port<'a> {
     packet: Option<&'a [u8]>,
-    out: &'a mut Outlet,
+    out: &'a mut PacketSender,
 }
 
-struct Incoming<'a>(&'a [u8]);
+struct ReceiveToken<'a>(&'a [u8]);
 
-struct Outgoing<'a>(&'a mut Outlet);
+struct TransmitToken<'a>(&'a mut PacketSender);
 
 impl Device for Port<'_> {
     type RxToken<'b>
-        = Incoming<'b>
+        = ReceiveToken<'b>
     where
         Self: 'b;
     type TxToken<'b>
-        = Outgoing<'b>
+        = TransmitToken<'b>
     where
         Self: 'b;
 
-    fn receive(&mut self, _: Instant) -> Option<(Incoming<'_>, Outgoing<'_>)> {
+    fn receive(&mut self, _: Instant) -> Option<(ReceiveToken<'_>, TransmitToken<'_>)> {
         let packet = self.packet.take()?;
-        Some((Incoming(packet), Outgoing(self.out)))
+        Some((ReceiveToken(packet), TransmitToken(self.out)))
     }
 
-    fn transmit(&mut self, _: Instant) -> Option<Outgoing<'_>> {
-        Some(Outgoing(self.out))
+    fn transmit(&mut self, _: Instant) -> Option<TransmitToken<'_>> {
+        Some(TransmitToken(self.out))
     }
 
     fn capabilities(&self) -> DeviceCapabilities {
@@ -350,13 +350,13 @@ impl Device for Port<'_> {
     }
 }
 
-impl RxToken for Incoming<'_> {
+impl RxToken for ReceiveToken<'_> {
     fn consume<R, F: FnOnce(&[u8]) -> R>(self, f: F) -> R {
         f(self.0)
     }
 }
 
-impl TxToken for Outgoing<'_> {
+impl TxToken for TransmitToken<'_> {
     fn consume<R, F: FnOnce(&mut [u8]) -> R>(self, length: usize, f: F) -> R {
         self.0.send(length, f)
     }

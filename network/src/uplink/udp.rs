@@ -9,7 +9,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, RecvFlags, SendFlags, SocketFlags, SocketType, ipproto};
 use smoltcp::time::{Duration, Instant};
 
-use super::packet::{Lost, Outlet, PacketContent, Why};
+use super::packet::{PacketContent, PacketSender, UndeliveredPacket, UnreachableReason};
 
 /// How long a flow without an answer, and one with, is kept after its last datagram.
 const UNANSWERED: Duration = Duration::from_secs(30);
@@ -74,7 +74,12 @@ impl Flow {
     }
 
     /// Sends on what the container sent.
-    pub(super) fn send(&mut self, content: &PacketContent<'_>, now: Instant, out: &mut Outlet) {
+    pub(super) fn send(
+        &mut self,
+        content: &PacketContent<'_>,
+        now: Instant,
+        out: &mut PacketSender,
+    ) {
         self.used = now;
         self.answered |= self.client.is_some();
         let sent = match content {
@@ -106,7 +111,7 @@ impl Flow {
     }
 
     /// Passes on what has come, and what has come back.
-    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant, out: &mut Outlet) {
+    pub(super) fn receive(&mut self, buffer: &mut [u8], now: Instant, out: &mut PacketSender) {
         for _ in 0..BATCH {
             match rustix::net::recv(&self.machine, &mut *buffer, RecvFlags::empty()) {
                 Ok((_, count)) => {
@@ -120,7 +125,7 @@ impl Flow {
         }
     }
 
-    fn answer(&self, bytes: &[u8], out: &mut Outlet) {
+    fn answer(&self, bytes: &[u8], out: &mut PacketSender) {
         if !self.echo {
             return out.udp(self.remote, self.container, bytes);
         }
@@ -132,14 +137,18 @@ impl Flow {
     }
 
     /// Tells the container that the port or host is unreachable.
-    fn refused(&self, error: Option<Errno>, out: &mut Outlet) {
+    fn refused(&self, error: Option<Errno>, out: &mut PacketSender) {
         let why = match error {
-            Some(Errno::CONNREFUSED) => Why::Port,
-            Some(Errno::HOSTUNREACH | Errno::NETUNREACH) => Why::Host,
+            Some(Errno::CONNREFUSED) => UnreachableReason::Port,
+            Some(Errno::HOSTUNREACH | Errno::NETUNREACH) => UnreachableReason::Host,
             _ => return,
         };
         if !self.echo {
-            out.unreachable(self.remote, self.container, Lost { segment: None, why });
+            out.unreachable(
+                self.remote,
+                self.container,
+                UndeliveredPacket { segment: None, reason: why },
+            );
         }
     }
 

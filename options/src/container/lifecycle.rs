@@ -51,6 +51,9 @@ pub struct LifecycleFlags {
     /// Kill the container after this many seconds
     #[arg(long, value_name = "SECONDS")]
     timeout: Option<u32>,
+    /// Start these containers before this one
+    #[arg(long, value_name = "CONTAINER", value_delimiter = ',')]
+    requires: Vec<String>,
     /// Write the number of the container's first process to a file at each start
     #[arg(long, value_name = "FILE")]
     pidfile: Option<PathBuf>,
@@ -85,6 +88,7 @@ impl LifecycleFlags {
         lifecycle.log = self.log()?;
         lifecycle.notify = self.sdnotify.unwrap_or_default();
         lifecycle.timeout = self.timeout.unwrap_or(0);
+        lifecycle.requires.clone_from(&self.requires);
         let absolute =
             |path: &Option<PathBuf>| path.as_deref().map(environment::absolute).transpose();
         lifecycle.pidfile = absolute(&self.pidfile)?;

@@ -4,7 +4,6 @@
 mod block;
 mod ids;
 mod lifecycle;
-mod other;
 mod refuse;
 mod shared;
 
@@ -12,17 +11,16 @@ use std::path::PathBuf;
 
 use clap::Args;
 use containers::syntax::{self, SyntaxError};
-use runtime::{ContainerSpec, ImageVolumes};
+use runtime::{ContainerSpec, ImageVolumes, Namespace};
 
 pub use block::BlockFlags;
-pub use ids::{IdFlags, MapFlags};
+pub use ids::IdFlags;
 pub use lifecycle::LifecycleFlags;
-pub use other::RuntimeFlags;
-pub use refuse::{refuse_containers, refuse_overlays, refuse_volumes};
+pub use refuse::{refuse_networks, refuse_overlays, refuse_volumes};
 pub use shared::{LimitFlags, SharedFlags};
 
 use crate::Failure;
-use crate::environment::here;
+use crate::environment::{self, here};
 use crate::flags::{self, each, of_flag};
 
 #[derive(Debug, Clone)]
@@ -49,6 +47,9 @@ pub struct ContainerFlags {
     /// Read environment variables from a file
     #[arg(long, value_name = "FILE", help_heading = "Process")]
     env_file: Vec<PathBuf>,
+    /// Set an environment variable, with ${NAME} for the value that the image has
+    #[arg(long, value_name = "NAME=VALUE", help_heading = "Process")]
+    env_merge: Vec<String>,
     /// Remove an environment variable of the image
     #[arg(long, value_name = "NAME", help_heading = "Process")]
     unsetenv: Vec<String>,
@@ -82,6 +83,10 @@ pub struct ContainerFlags {
     /// Set the host name (default: the container's id)
     #[arg(short = 'h', long, value_name = "NAME", help_heading = "Network")]
     hostname: Option<String>,
+    /// Begin /etc/hosts with this file, or with nothing: none (default: with that of this machine if the
+    /// container shares its network)
+    #[arg(long, value_name = "FILE|none", conflicts_with = "no_hosts", help_heading = "Network")]
+    hosts_file: Option<PathBuf>,
     /// Set the NIS domain name, and the domain of the host name in /etc/hosts
     #[arg(long, value_name = "NAME", help_heading = "Network")]
     domainname: Option<String>,
@@ -155,7 +160,7 @@ pub struct ContainerFlags {
 /// A file is malformed; a value in it is not understood; a device is not there.
 pub fn complete(spec: &mut ContainerSpec) -> Result<(), Failure> {
     let named = shared::complete(spec)?;
-    Ok(containers::add_devices(&named, &[], spec)?)
+    Ok(containers::add_devices(&named, spec)?)
 }
 
 impl ContainerFlags {
@@ -190,14 +195,22 @@ impl ContainerFlags {
         let mut shared = self.shared.clone();
         let namespace = shared.userns.take();
         let ids = self.ids.ids(namespace.clone())?;
+        let mut named: Vec<String> =
+            shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
+        let joined = [&mut shared.pid, &mut shared.ipc, &mut shared.uts]
+            .map(|slot| slot.take_if(|wanted| matches!(wanted, Namespace::Join(_))));
         let mut spec = shared.spec()?;
         let isolation = &mut spec.isolation;
+        let [pid, ipc, uts] = joined;
+        isolation.pid = pid.or(isolation.pid.take());
+        isolation.ipc = ipc.or(isolation.ipc.take());
+        isolation.uts = uts.or(isolation.uts.take());
         isolation.ids = ids;
         isolation.personality = self.personality.clone();
         isolation.device_rules =
             each("--device-cgroup-rule", &self.device_cgroup_rule, syntax::device_rule)?;
-        let gpus: Vec<String> = self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect();
-        containers::add_devices(&gpus, &self.shared.cdi_config_dir, &mut spec)?;
+        named.extend(self.gpus.iter().flat_map(|gpus| gpus.0.clone()));
+        containers::add_devices(&named, &mut spec)?;
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
@@ -207,6 +220,7 @@ impl ContainerFlags {
         spec.isolation.privileged = self.privileged;
         spec.network.hostname.clone_from(&self.hostname);
         spec.network.domainname.clone_from(&self.domainname);
+        spec.network.hosts_file = self.hosts_file()?;
         self.on_networks(&mut spec.network)?;
         for text in &self.publish {
             network::ports(text)?;
@@ -224,6 +238,7 @@ impl ContainerFlags {
             process.env.extend(crate::environment::environment());
         }
         process.env.extend(flags::environment(&self.env_file, &self.env)?);
+        process.env_merge.clone_from(&self.env_merge);
         process.unset_all = self.unsetenv_all;
         process.unset_env.clone_from(&self.unsetenv);
         process.user = self.user.clone().or(namespace.and_then(|one| one.user()));
@@ -281,13 +296,27 @@ impl ContainerFlags {
         Ok(())
     }
 
+    fn hosts_file(&self) -> Result<Option<PathBuf>, Failure> {
+        match self.hosts_file.as_deref() {
+            Some(image) if image == std::path::Path::new("image") => {
+                Err(Failure::usage("--hosts-file=image is not supported")
+                    .hint("--no-hosts keeps the image's file as it is"))
+            }
+            Some(none) if none == std::path::Path::new("none") => Ok(Some(none.to_owned())),
+            Some(path) => Ok(Some(environment::absolute(path)?)),
+            None => Ok(None),
+        }
+    }
+
     /// Whether ids of its own are asked for.
     pub fn wants_ids(&self) -> bool {
-        self.ids.given()
-            || !matches!(
-                self.shared.userns,
-                None | Some(syntax::UserNamespace::Host | syntax::UserNamespace::Empty)
-            )
+        self.ids.given() || !matches!(self.shared.userns, None | Some(syntax::UserNamespace::Host))
+    }
+
+    /// Whether it joins a namespace of another container.
+    pub fn joins(&self) -> bool {
+        let shared = [&self.shared.pid, &self.shared.ipc, &self.shared.uts];
+        shared.into_iter().any(|one| matches!(one, Some(Namespace::Join(_))))
     }
 
     /// Whether an entrypoint is given.

@@ -90,14 +90,14 @@ impl Keychain for Credential {
 
 /// A credential for the registries that the user names (`--creds`); other places get the
 /// credentials of another keychain.
-pub struct Named<K> {
+pub struct CredentialOverride<K> {
     /// For the registries that are named.
     pub credential: Credential,
     /// For mirrors.
     pub others: K,
 }
 
-impl<K: Keychain> Keychain for Named<K> {
+impl<K: Keychain> Keychain for CredentialOverride<K> {
     fn credential(&self, _repository: &Repository) -> Result<Credential> {
         Ok(self.credential.clone())
     }

@@ -9,5 +9,5 @@ mod token;
 pub(crate) use challenge::Challenge;
 pub use files::AuthFiles;
 pub(crate) use grants::Authority;
-pub use keychain::{Anonymous, Credential, Keychain, Named};
+pub use keychain::{Anonymous, Credential, CredentialOverride, Keychain};
 pub(crate) use scope::{Access, Scope};

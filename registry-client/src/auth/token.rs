@@ -15,9 +15,9 @@ use super::challenge::Challenge;
 use super::grants::Grant;
 use super::keychain::Credential;
 use super::scope::{Access, Scope};
-use crate::call::{Auth, Call, Endpoint, Payload, Read, Where};
-use crate::connect::{Own, authority_of, policy_of};
-use crate::inner::Inner;
+use crate::call::{Auth, BodyMode, Call, Endpoint, Payload, RequestTarget};
+use crate::connect::{HostTls, authority_of, policy_of};
+use crate::inner::ClientInner;
 use crate::limit::Lane;
 use crate::routes::RepositoryAddress;
 use crate::{Error, Result, wire};
@@ -37,7 +37,7 @@ struct TokenAnswer {
     expires_in: Option<serde_json::Value>,
 }
 
-impl Inner {
+impl ClientInner {
     /// The header for a request before the registry was asked: what was granted before, or what
     /// it would ask for going by its last challenge.
     pub(crate) async fn authorization(
@@ -134,7 +134,7 @@ impl Inner {
         let Ok(ping) = url.join("/v2/") else { return Ok(None) };
         let mut call = Call::new(
             Method::GET,
-            Where::Url(ping),
+            RequestTarget::Url(ping),
             Scope::new(Access::Any, ""),
             action.to_owned(),
         );
@@ -268,12 +268,13 @@ impl Inner {
             form.append_pair("client_id", "rbuild");
             form.append_pair("scope", &scopes.join(" "));
             form.append_pair("refresh_token", refresh);
-            let mut call = Call::new(Method::POST, Where::Url(url), scope(), action.clone())
-                .header(
-                    header::CONTENT_TYPE,
-                    HeaderValue::from_static("application/x-www-form-urlencoded"),
-                )
-                .payload(Payload::Bytes(form.finish().into()));
+            let mut call =
+                Call::new(Method::POST, RequestTarget::Url(url), scope(), action.clone())
+                    .header(
+                        header::CONTENT_TYPE,
+                        HeaderValue::from_static("application/x-www-form-urlencoded"),
+                    )
+                    .payload(Payload::Bytes(form.finish().into()));
             call.auth = Auth::Fixed(None);
             call.secret = true;
             call
@@ -291,16 +292,16 @@ impl Inner {
                 header = Some(basic(username, password).map_err(&bad)?);
             }
             drop(query);
-            let mut call = Call::new(Method::GET, Where::Url(url), scope(), action.clone());
+            let mut call = Call::new(Method::GET, RequestTarget::Url(url), scope(), action.clone());
             call.auth = Auth::Fixed(header);
             call
         };
-        call = call.read(Read::Document(TOKEN_ANSWER)).lane(Lane::Free);
+        call = call.read(BodyMode::Document(TOKEN_ANSWER)).lane(Lane::Free);
         // Another host has other pauses and another TLS policy.
         let service = match authority_of(realm) {
             authority if authority == endpoint.host.authority => endpoint.clone(),
             authority => {
-                let Own { tls, rule } = policy_of(&self.options, realm);
+                let HostTls { tls, rule } = policy_of(&self.options, realm);
                 let repository = endpoint.place.repository.clone();
                 let named = endpoint.place.named;
                 self.endpoint(RepositoryAddress {

@@ -2,12 +2,12 @@
 
 use hyper::{Method, header};
 
-use super::turns::Busy;
-use super::{Access, Action, Auth, Who, service};
-use crate::http::answer::{Answer, With, error};
+use super::turns::Overload;
+use super::{Access, Action, Auth, Requester, service};
+use crate::http::answer::{Answer, HeaderExt, error};
 use crate::http::call::Call;
 use crate::http::route::Route;
-use crate::shared::Shared;
+use crate::inner::RegistryInner;
 
 /// A `Basic` header without name and password.
 const NOTHING: &str = "Basic Og==";
@@ -47,25 +47,30 @@ impl Access {
         denied.with("www-authenticate", challenge)
     }
 
-    async fn check(&self, shared: &Shared, call: &Call, route: &Route<'_>) -> Result<Who, Answer> {
+    async fn check(
+        &self,
+        shared: &RegistryInner,
+        call: &Call,
+        route: &Route<'_>,
+    ) -> Result<Requester, Answer> {
         let need = need(call, route);
         let (name, action) = (need.and_then(|(name, _)| name), need.map(|(_, action)| action));
         let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
         let (scheme, value) = sent.split_once(' ').unwrap_or((sent, ""));
         let who = match (&self.passwords, &self.tokens) {
             // Skopeo and Podman send an empty name and password when they have none.
-            _ if sent.is_empty() || sent == NOTHING => Who::Nobody,
+            _ if sent.is_empty() || sent == NOTHING => Requester::Nobody,
             (Some(passwords), _) if scheme.eq_ignore_ascii_case("basic") => {
                 let (value, client) = (value.trim(), call.client.ip());
                 match shared.passwords.check(passwords, value, client).await {
-                    Ok(Some(user)) => Who::User(user),
+                    Ok(Some(user)) => Requester::User(user),
                     Ok(None) => return Err(self.challenge(name, action, "")),
-                    Err(Busy) => return Err(too_many()),
+                    Err(Overload) => return Err(too_many()),
                 }
             }
             (_, Some(tokens)) if scheme.eq_ignore_ascii_case("bearer") => {
                 match tokens.verify(value.trim(), shared.options.clock.seconds()) {
-                    Ok(claims) => Who::Bearer(claims),
+                    Ok(claims) => Requester::Bearer(claims),
                     Err(reason) => {
                         tracing::info!(reason, "refusing a token");
                         return Err(self.challenge(name, action, ",error=\"invalid_token\""));
@@ -77,17 +82,17 @@ impl Access {
         let Some((name, action)) = need else {
             // Clients learn here how to log in, so anonymous ones are asked to.
             return match who {
-                Who::Nobody => Err(self.challenge(None, None, "")),
+                Requester::Nobody => Err(self.challenge(None, None, "")),
                 who => Ok(who),
             };
         };
         match (self.allows(&who, name, action), &who) {
             (true, _) => Ok(who),
-            (false, Who::Nobody) => Err(self.challenge(name, Some(action), "")),
-            (false, Who::Bearer(_)) => {
+            (false, Requester::Nobody) => Err(self.challenge(name, Some(action), "")),
+            (false, Requester::Bearer(_)) => {
                 Err(self.challenge(name, Some(action), ",error=\"insufficient_scope\""))
             }
-            (false, Who::User(user)) => {
+            (false, Requester::User(user)) => {
                 let message = format!("{user} may not {} here", action.as_str());
                 Err(error(403, "DENIED", &message))
             }
@@ -96,13 +101,17 @@ impl Access {
 }
 
 /// Who makes a request that is allowed, or the refusal.
-pub(crate) async fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<Who, Answer> {
+pub(crate) async fn check(
+    shared: &RegistryInner,
+    call: &Call,
+    route: &Route<'_>,
+) -> Result<Requester, Answer> {
     let rules = shared.rules();
     match &rules.auth {
-        Auth::None => Ok(Who::Nobody),
+        Auth::None => Ok(Requester::Nobody),
         Auth::Access(access) => access.check(shared, call, route).await,
         Auth::Basic { .. } | Auth::Bearer { .. } => {
-            service::check(shared, call, route).map(|()| Who::Nobody)
+            service::check(shared, call, route).map(|()| Requester::Nobody)
         }
     }
 }
@@ -112,23 +121,23 @@ fn too_many() -> Answer {
 }
 
 /// Whether the catalog shows a repository to the client of this request.
-pub(crate) fn lists(shared: &Shared, call: &Call, repository: &str) -> bool {
+pub(crate) fn lists(shared: &RegistryInner, call: &Call, repository: &str) -> bool {
     match &shared.rules().auth {
-        Auth::Access(access) => access.lists(&call.who, repository),
+        Auth::Access(access) => access.lists(&call.requester, repository),
         Auth::None | Auth::Basic { .. } | Auth::Bearer { .. } => true,
     }
 }
 
 /// Whether everybody may do everything.
-pub(crate) fn open(shared: &Shared) -> bool {
+pub(crate) fn open(shared: &RegistryInner) -> bool {
     matches!(shared.rules().auth, Auth::None)
 }
 
 /// Whether the client of this request may pull from a repository (for mounts).
-pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
+pub(crate) fn may_pull(shared: &RegistryInner, call: &Call, repository: &str) -> bool {
     match &shared.rules().auth {
         Auth::None | Auth::Basic { .. } => true,
         Auth::Bearer { .. } => service::may_pull(shared, call, repository),
-        Auth::Access(access) => access.allows(&call.who, Some(repository), Action::Pull),
+        Auth::Access(access) => access.allows(&call.requester, Some(repository), Action::Pull),
     }
 }

@@ -111,7 +111,7 @@ impl Action {
 
 /// Who makes a request.
 #[derive(Debug, Clone)]
-pub(crate) enum Who {
+pub(crate) enum Requester {
     /// No identity.
     Nobody,
     /// A user with a password.
@@ -120,23 +120,23 @@ pub(crate) enum Who {
     Bearer(jwt::Claims),
 }
 
-impl Who {
+impl Requester {
     /// The name in logs.
     pub(crate) fn name(&self) -> Option<&str> {
         match self {
-            Who::Nobody => None,
-            Who::User(name) => Some(name),
-            Who::Bearer(claims) => Some(&claims.subject),
+            Requester::Nobody => None,
+            Requester::User(name) => Some(name),
+            Requester::Bearer(claims) => Some(&claims.subject),
         }
     }
 }
 
 impl Access {
-    pub(super) fn allows(&self, who: &Who, name: Option<&str>, action: Action) -> bool {
-        let user = match who {
-            Who::Bearer(claims) => return claims.allows(name, action.as_str()),
-            Who::User(name) => Some(name.as_str()),
-            Who::Nobody => None,
+    pub(super) fn allows(&self, requester: &Requester, name: Option<&str>, action: Action) -> bool {
+        let user = match requester {
+            Requester::Bearer(claims) => return claims.allows(name, action.as_str()),
+            Requester::User(name) => Some(name.as_str()),
+            Requester::Nobody => None,
         };
         if self.rules.is_empty() {
             return user.is_some();
@@ -148,11 +148,11 @@ impl Access {
     }
 
     /// Whether the catalog of this client shows a repository.
-    pub(super) fn lists(&self, who: &Who, name: &str) -> bool {
-        let user = match who {
-            Who::Bearer(_) => return true,
-            Who::User(user) => Some(user.as_str()),
-            Who::Nobody => None,
+    pub(super) fn lists(&self, requester: &Requester, name: &str) -> bool {
+        let user = match requester {
+            Requester::Bearer(_) => return true,
+            Requester::User(user) => Some(user.as_str()),
+            Requester::Nobody => None,
         };
         self.rules.is_empty()
             || self.rules.iter().any(|rule| {

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use base64::Engine as _;
 use sha2::Digest as _;
 
-use super::turns::{Busy, Turns};
+use super::turns::{Overload, Turns};
 use crate::lock::Lock;
 
 /// How long a password that was right need not be worked out again.
@@ -69,12 +69,12 @@ impl Passwords {
 
 /// Passwords that were right a moment ago: working out a hash is slow on purpose.
 #[derive(Default)]
-pub(crate) struct Remembered {
+pub(crate) struct PasswordCache {
     right: Lock<HashMap<[u8; 32], Instant>>,
     turns: Turns,
 }
 
-impl Remembered {
+impl PasswordCache {
     /// Whose name and password this is.
     ///
     /// # Errors
@@ -84,7 +84,7 @@ impl Remembered {
         passwords: &Passwords,
         value: &str,
         client: IpAddr,
-    ) -> Result<Option<String>, Busy> {
+    ) -> Result<Option<String>, Overload> {
         let Some((name, password)) = pair(value) else { return Ok(None) };
         let Some((hash, known)) = passwords.hash_of(&name) else { return Ok(None) };
         let hash = hash.to_owned();
@@ -126,7 +126,7 @@ mod tests {
     async fn right_and_wrong_passwords() {
         let hash = bcrypt::hash("geheim", 4).unwrap();
         let passwords = Passwords::parse(&format!("# people\n\nanna:{hash}\n")).unwrap();
-        let remembered = Remembered::default();
+        let remembered = PasswordCache::default();
         let value = |pair: &str| base64::prelude::BASE64_STANDARD.encode(pair);
         let check = async |value: &str| {
             remembered.check(&passwords, value, IpAddr::from([127, 0, 0, 1])).await.unwrap()

@@ -10,11 +10,11 @@ use serde_json::json;
 
 use super::Auth;
 use super::token::Token;
-use crate::http::answer::{Answer, With, error, json};
+use crate::http::answer::{Answer, HeaderExt, error, json};
 use crate::http::call::{Call, pairs};
 use crate::http::route::Route;
+use crate::inner::RegistryInner;
 use crate::random::random;
-use crate::shared::Shared;
 
 /// What a request needs: the thing and the action.
 fn need(call: &Call, route: &Route<'_>) -> Option<(String, &'static str)> {
@@ -36,7 +36,7 @@ fn basic(username: &str, password: &str) -> String {
 }
 
 /// Refuses a request that is not allowed.
-pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(), Answer> {
+pub(crate) fn check(shared: &RegistryInner, call: &Call, route: &Route<'_>) -> Result<(), Answer> {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
     match &shared.rules().auth {
         Auth::None | Auth::Access(_) => Ok(()),
@@ -72,7 +72,7 @@ pub(crate) fn check(shared: &Shared, call: &Call, route: &Route<'_>) -> Result<(
 }
 
 /// Whether the bearer of this request may pull from a repository (for mounts).
-pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
+pub(crate) fn may_pull(shared: &RegistryInner, call: &Call, repository: &str) -> bool {
     let sent = call.header(header::AUTHORIZATION).unwrap_or_default();
     match &shared.rules().auth {
         Auth::None | Auth::Basic { .. } | Auth::Access(_) => true,
@@ -85,7 +85,7 @@ pub(crate) fn may_pull(shared: &Shared, call: &Call, repository: &str) -> bool {
 }
 
 /// The token service.
-pub(crate) async fn token(shared: &Shared, call: &mut Call) -> Answer {
+pub(crate) async fn token(shared: &RegistryInner, call: &mut Call) -> Answer {
     let rules = shared.rules();
     let Auth::Bearer { username, password, refresh_token, anonymous_pull, lifetime } = &rules.auth
     else {

@@ -28,9 +28,9 @@ impl Default for Turns {
     }
 }
 
-/// There are too many checks: come again.
+/// Too many passwords are being checked; the client tries again later.
 #[derive(Debug, PartialEq, Eq)]
-pub(crate) struct Busy;
+pub(crate) struct Overload;
 
 /// A place in the line; given up when dropped.
 struct Place<'a> {
@@ -51,11 +51,11 @@ impl Drop for Place<'_> {
 }
 
 impl Turns {
-    fn place(&self, address: IpAddr) -> Result<Place<'_>, Busy> {
+    fn place(&self, address: IpAddr) -> Result<Place<'_>, Overload> {
         let mut waiting = self.waiting.lock();
         let here = waiting.get(&address).copied().unwrap_or(0);
         if here >= PER_ADDRESS || waiting.values().sum::<usize>() >= IN_ALL {
-            return Err(Busy);
+            return Err(Overload);
         }
         waiting.insert(address, here + 1);
         Ok(Place { turns: self, address })
@@ -64,12 +64,12 @@ impl Turns {
     /// Does work that keeps a processor busy when it is this address's turn. `None` if it panicked.
     ///
     /// # Errors
-    /// [`Busy`], at once.
+    /// [`Overload`], at once.
     pub(crate) async fn take<T: Send + 'static>(
         &self,
         address: IpAddr,
         work: impl FnOnce() -> T + Send + 'static,
-    ) -> Result<Option<T>, Busy> {
+    ) -> Result<Option<T>, Overload> {
         let _place = self.place(address)?;
         let Ok(turn) = Arc::clone(&self.running).acquire_owned().await else { return Ok(None) };
         // Work that began continues without a waiter, and holds its turn so long.
@@ -108,7 +108,7 @@ mod tests {
         }
         // 600 more guesses are refused at once; another address has a place.
         for _ in 0..600 {
-            assert_eq!(turns.take(guesser, || ()).await, Err(Busy));
+            assert_eq!(turns.take(guesser, || ()).await, Err(Overload));
         }
         let waits = Arc::clone(&turns);
         let person =

@@ -7,9 +7,9 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::Content;
-use super::protocol::{self, Collected, Collecting};
+use super::protocol::{self, CollectionReport, CollectionWorld};
 use crate::keys;
-use crate::storage::{Storage, When, listed, whole};
+use crate::storage::{Storage, WriteCondition, listed, whole};
 
 /// How long a collection may be silent before another takes over.
 const LEASE: Duration = Duration::from_secs(120);
@@ -26,7 +26,7 @@ pub(crate) struct Lease {
 }
 
 #[derive(Debug, Serialize, Deserialize)]
-struct Held {
+struct CollectionLease {
     holder: String,
     /// On the storage's clock, in seconds.
     until: u64,
@@ -43,20 +43,20 @@ impl Lease {
         let now = storage.now().await?;
         let there = storage.stat(keys::LEASE).await?;
         let when = match there {
-            None => When::Absent,
+            None => WriteCondition::Absent,
             Some(stat) => {
                 let held = whole(storage, keys::LEASE, 4096).await?.unwrap_or_default();
-                let held: Option<Held> = serde_json::from_slice(&held).ok();
-                let taken = held.is_some_and(|held| {
+                let lease: Option<CollectionLease> = serde_json::from_slice(&held).ok();
+                let taken = lease.is_some_and(|held| {
                     held.holder != self.me && Duration::from_secs(held.until) > now
                 });
                 if taken {
                     return Ok(false);
                 }
-                stat.version.map_or(When::Always, When::Is)
+                stat.version.map_or(WriteCondition::Always, WriteCondition::Is)
             }
         };
-        let held = Held { holder: self.me.clone(), until: (now + LEASE).as_secs() };
+        let held = CollectionLease { holder: self.me.clone(), until: (now + LEASE).as_secs() };
         let held = serde_json::to_vec(&held).map_err(io::Error::other)?;
         let taken = storage.put(keys::LEASE, held.into(), when).await?;
         self.renewed = taken.then_some(asked);
@@ -83,7 +83,7 @@ impl Lease {
     async fn give_back(&mut self, storage: &dyn Storage) -> io::Result<()> {
         self.mine(storage).await?;
         self.renewed = None;
-        storage.put(keys::LEASE, Bytes::new(), When::Always).await.map(drop)
+        storage.put(keys::LEASE, Bytes::new(), WriteCondition::Always).await.map(drop)
     }
 }
 
@@ -98,11 +98,11 @@ pub struct Garbage {
 
 impl Content {
     /// Collects until nothing is left; `None` if another server is collecting.
-    pub(crate) async fn collect(&self) -> io::Result<Option<Collected>> {
+    pub(crate) async fn collect(&self) -> io::Result<Option<CollectionReport>> {
         if !self.lease.lock().await.take(self.storage.as_ref()).await? {
             return Ok(None);
         }
-        let mut all = Collected::default();
+        let mut all = CollectionReport::default();
         let result = self.passes(&mut all).await;
         self.entries.lock().clear();
         result?;
@@ -111,7 +111,7 @@ impl Content {
         Ok(Some(all))
     }
 
-    async fn passes(&self, all: &mut Collected) -> io::Result<()> {
+    async fn passes(&self, all: &mut CollectionReport) -> io::Result<()> {
         for _ in 0..PASSES {
             let done = protocol::collect(self, BATCH).await?;
             all.erased += done.erased;

@@ -22,8 +22,8 @@ use serde_json::Value;
 use crate::keys;
 use crate::lock::Lock;
 use crate::random::random;
-use crate::storage::{Bytestream, Stat, Storage, When, whole};
-use protocol::{Child, Kept};
+use crate::storage::{Bytestream, Stat, Storage, WriteCondition, whole};
+use protocol::{Child, KeepOutcome};
 
 /// Requests to the storage at once, for one request of a client.
 const AT_ONCE: usize = 16;
@@ -65,7 +65,7 @@ impl Entry {
 /// The manifest of a tag.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
-pub(crate) struct Tagged {
+pub(crate) struct TaggedManifest {
     pub(crate) digest: Digest,
     pub(crate) media_type: String,
     pub(crate) size: u64,
@@ -139,7 +139,7 @@ impl Content {
         if self.is_repository(name).await? {
             return Ok(());
         }
-        self.storage.put(&keys::name(name), Bytes::new(), When::Always).await.map(drop)
+        self.storage.put(&keys::name(name), Bytes::new(), WriteCondition::Always).await.map(drop)
     }
 
     /// Takes names of repositories away that have nothing any more; gives back how many.
@@ -153,7 +153,7 @@ impl Content {
             self.storage.delete(&key).await?;
             // A push may have seen the name meanwhile.
             match self.has_anything(&repository).await? {
-                true => drop(self.storage.put(&key, Bytes::new(), When::Always).await?),
+                true => drop(self.storage.put(&key, Bytes::new(), WriteCondition::Always).await?),
                 false => count += 1,
             }
         }
@@ -194,7 +194,7 @@ impl Content {
     }
 
     /// Makes a blob a repository has stay for a while.
-    pub(crate) async fn keep(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
+    pub(crate) async fn keep(&self, name: &str, digest: Digest) -> io::Result<KeepOutcome<Digest>> {
         protocol::keep(self, &Arc::from(name), &[digest]).await
     }
 
@@ -204,19 +204,23 @@ impl Content {
         name: &str,
         digest: Digest,
         from: &str,
-    ) -> io::Result<Kept<Digest>> {
+    ) -> io::Result<KeepOutcome<Digest>> {
         let to = keys::blob(digest);
         let supply = || self.storage.promote(from, &to);
         protocol::acquire(self, &Arc::from(name), digest, supply).await
     }
 
     /// Makes content of another repository part of this one.
-    pub(crate) async fn mount(&self, name: &str, digest: Digest) -> io::Result<Kept<Digest>> {
+    pub(crate) async fn mount(
+        &self,
+        name: &str,
+        digest: Digest,
+    ) -> io::Result<KeepOutcome<Digest>> {
         let gone = || std::future::ready(Err(io::Error::from(io::ErrorKind::NotFound)));
         match protocol::acquire(self, &Arc::from(name), digest, gone).await {
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
                 self.storage.delete(&keys::link(name, digest)).await?;
-                Ok(Kept::Missing(digest))
+                Ok(KeepOutcome::Missing(digest))
             }
             other => other,
         }
@@ -225,10 +229,11 @@ impl Content {
     /// Puts small content into a repository.
     pub(crate) async fn insert(&self, name: &str, digest: Digest, bytes: &Bytes) -> io::Result<()> {
         let key = keys::blob(digest);
-        let supply =
-            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
+        let supply = || async {
+            self.storage.put(&key, bytes.clone(), WriteCondition::Always).await.map(drop)
+        };
         match protocol::acquire(self, &Arc::from(name), digest, supply).await? {
-            Kept::Yes => Ok(()),
+            KeepOutcome::Yes => Ok(()),
             _ => Err(io::ErrorKind::WouldBlock.into()),
         }
     }
@@ -245,17 +250,18 @@ impl Content {
         entry: &Entry,
         children: &[Child<Digest>],
         bytes: &Bytes,
-    ) -> io::Result<Kept<Digest>> {
+    ) -> io::Result<KeepOutcome<Digest>> {
         let digest = entry.descriptor.digest;
         let key = keys::blob(digest);
-        let supply =
-            || async { self.storage.put(&key, bytes.clone(), When::Always).await.map(drop) };
+        let supply = || async {
+            self.storage.put(&key, bytes.clone(), WriteCondition::Always).await.map(drop)
+        };
         let world = world::Admission { content: self, entry };
         let kept = protocol::admit(&world, &Arc::from(name), digest, children, supply).await?;
-        if kept == Kept::Yes {
+        if kept == KeepOutcome::Yes {
             if let Some(subject) = entry.subject {
                 let key = format!("{}{}", keys::referrers(name, subject), keys::part(digest));
-                self.storage.put(&key, json(&entry.descriptor)?, When::Always).await?;
+                self.storage.put(&key, json(&entry.descriptor)?, WriteCondition::Always).await?;
             }
             self.declare(name).await?;
         }
@@ -263,7 +269,7 @@ impl Content {
     }
 
     /// The manifest of a tag.
-    pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<Tagged>> {
+    pub(crate) async fn tag(&self, name: &str, tag: &str) -> io::Result<Option<TaggedManifest>> {
         self.document(&keys::tag(name, tag)).await
     }
 
@@ -275,13 +281,13 @@ impl Content {
         descriptor: &Descriptor,
         immutable: bool,
     ) -> io::Result<bool> {
-        let tagged = Tagged {
+        let tagged = TaggedManifest {
             digest: descriptor.digest,
             media_type: descriptor.media_type.to_string(),
             size: descriptor.size,
         };
         let key = keys::tag(name, tag);
-        let when = if immutable { When::Absent } else { When::Always };
+        let when = if immutable { WriteCondition::Absent } else { WriteCondition::Always };
         if self.storage.put(&key, json(&tagged)?, when).await? {
             return Ok(true);
         }
@@ -389,7 +395,10 @@ mod tests {
             let push = async |at: usize, tag: &str, immutable| {
                 let (bytes, descriptor) = (&bytes[at], &descriptors[at]);
                 let entry = Entry::of(&descriptor.media_type, descriptor.digest, bytes);
-                assert_eq!(content.put_manifest("a", &entry, &[], bytes).await.unwrap(), Kept::Yes);
+                assert_eq!(
+                    content.put_manifest("a", &entry, &[], bytes).await.unwrap(),
+                    KeepOutcome::Yes
+                );
                 content.set_tag("a", tag, descriptor, immutable).await.unwrap()
             };
             // At once: one of the two, whole, and both succeed.

@@ -65,9 +65,9 @@ pub(crate) trait World: Sync {
     ) -> impl Future<Output = io::Result<()>> + Send;
 }
 
-/// What came of asking for content to be kept.
+/// The answer to a request to keep content.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kept<Id> {
+pub(crate) enum KeepOutcome<Id> {
     /// It is there, and stays for half the grace at least.
     Yes,
     /// This is not there.
@@ -90,7 +90,7 @@ pub(crate) async fn acquire<W: World, F>(
     repo: &W::Repo,
     id: W::Id,
     mut supply: impl FnMut() -> F + Send,
-) -> io::Result<Kept<W::Id>>
+) -> io::Result<KeepOutcome<W::Id>>
 where
     F: Future<Output = io::Result<()>> + Send,
 {
@@ -102,9 +102,9 @@ where
         if !world.content(id).await? {
             supply().await?;
         }
-        return Ok(Kept::Yes);
+        return Ok(KeepOutcome::Yes);
     }
-    Ok(Kept::Busy)
+    Ok(KeepOutcome::Busy)
 }
 
 /// Makes content that is there stay. Only what has a link already counts as there.
@@ -112,10 +112,10 @@ pub(crate) async fn keep<W: World>(
     world: &W,
     repo: &W::Repo,
     ids: &[W::Id],
-) -> io::Result<Kept<W::Id>> {
+) -> io::Result<KeepOutcome<W::Id>> {
     let mut links = BTreeMap::new();
     for id in ids {
-        let Some(at) = world.linked(repo, *id).await? else { return Ok(Kept::Missing(*id)) };
+        let Some(at) = world.linked(repo, *id).await? else { return Ok(KeepOutcome::Missing(*id)) };
         links.insert(*id, at);
     }
     for _ in 0..ROUNDS {
@@ -126,13 +126,13 @@ pub(crate) async fn keep<W: World>(
         if settled(world, repo, ids, &mut links).await? {
             for id in ids {
                 if !world.content(*id).await? {
-                    return Ok(Kept::Missing(*id));
+                    return Ok(KeepOutcome::Missing(*id));
                 }
             }
-            return Ok(Kept::Yes);
+            return Ok(KeepOutcome::Yes);
         }
     }
-    Ok(Kept::Busy)
+    Ok(KeepOutcome::Busy)
 }
 
 /// Whether written links are valid. A link proves nothing by itself: its writer may be waiting for
@@ -164,7 +164,7 @@ pub(crate) async fn admit<W: World, F>(
     id: W::Id,
     children: &[Child<W::Id>],
     mut supply: impl FnMut() -> F + Send,
-) -> io::Result<Kept<W::Id>>
+) -> io::Result<KeepOutcome<W::Id>>
 where
     F: Future<Output = io::Result<()>> + Send,
 {
@@ -172,10 +172,10 @@ where
     for _ in 0..ROUNDS {
         let until = world.now().await? + world.grace() / 2;
         let mut kept = present(world, repo, children, &ids).await?;
-        if kept == Kept::Yes {
+        if kept == KeepOutcome::Yes {
             kept = acquire(world, repo, id, &mut supply).await?;
         }
-        if kept != Kept::Yes {
+        if kept != KeepOutcome::Yes {
             return Ok(kept);
         }
         if world.now().await? >= until {
@@ -185,17 +185,17 @@ where
         let before = world.enlisted(repo, id).await?;
         world.enlist(repo, id).await?;
         if world.now().await? < until {
-            return Ok(Kept::Yes);
+            return Ok(KeepOutcome::Yes);
         }
         // They may have run out before the manifest was listed. Now that it is, what is there and
         // not condemned stays.
         let kept = settle(world, repo, id, children, &ids).await?;
-        if matches!(kept, Kept::Missing(_)) && !before {
+        if matches!(kept, KeepOutcome::Missing(_)) && !before {
             world.delist(repo, id).await?;
         }
         return Ok(kept);
     }
-    Ok(Kept::Busy)
+    Ok(KeepOutcome::Busy)
 }
 
 async fn settle<W: World>(
@@ -204,7 +204,7 @@ async fn settle<W: World>(
     id: W::Id,
     children: &[Child<W::Id>],
     ids: &[W::Id],
-) -> io::Result<Kept<W::Id>> {
+) -> io::Result<KeepOutcome<W::Id>> {
     let all: Vec<W::Id> = ids.iter().copied().chain([id]).collect();
     for _ in 0..ROUNDS {
         if world.condemned(&all).await? {
@@ -212,11 +212,11 @@ async fn settle<W: World>(
             continue;
         }
         if !world.enlisted(repo, id).await? || !world.content(id).await? {
-            return Ok(Kept::Busy);
+            return Ok(KeepOutcome::Busy);
         }
         return present(world, repo, children, ids).await;
     }
-    Ok(Kept::Busy)
+    Ok(KeepOutcome::Busy)
 }
 
 async fn present<W: World>(
@@ -224,22 +224,22 @@ async fn present<W: World>(
     repo: &W::Repo,
     children: &[Child<W::Id>],
     ids: &[W::Id],
-) -> io::Result<Kept<W::Id>> {
+) -> io::Result<KeepOutcome<W::Id>> {
     let kept = keep(world, repo, ids).await?;
-    if kept != Kept::Yes {
+    if kept != KeepOutcome::Yes {
         return Ok(kept);
     }
     for child in children.iter().filter(|child| child.manifest) {
         if !world.enlisted(repo, child.id).await? {
-            return Ok(Kept::Missing(child.id));
+            return Ok(KeepOutcome::Missing(child.id));
         }
     }
-    Ok(Kept::Yes)
+    Ok(KeepOutcome::Yes)
 }
 
 /// A manifest as a collection sees it.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Listed<Id> {
+pub(crate) struct SurveyedManifest<Id> {
     pub(crate) children: Vec<Id>,
     pub(crate) subject: Option<Id>,
     pub(crate) modified: Duration,
@@ -250,7 +250,7 @@ pub(crate) struct Listed<Id> {
 pub(crate) struct Survey<Id, Repo> {
     pub(crate) content: BTreeSet<Id>,
     pub(crate) links: BTreeMap<(Id, Repo), Duration>,
-    pub(crate) manifests: BTreeMap<(Id, Repo), Listed<Id>>,
+    pub(crate) manifests: BTreeMap<(Id, Repo), SurveyedManifest<Id>>,
     pub(crate) tagged: BTreeSet<(Id, Repo)>,
     /// Repositories whose untagged manifests go when nothing needs them.
     pub(crate) tidy: BTreeSet<Repo>,
@@ -334,7 +334,7 @@ impl<Id: Copy + Ord, Repo: Clone + Ord> Survey<Id, Repo> {
 }
 
 /// A world in which collections happen.
-pub(crate) trait Collecting: World {
+pub(crate) trait CollectionWorld: World {
     /// Lists all there is. Not one step: what happens meanwhile may be in it or not.
     fn survey(&self) -> impl Future<Output = io::Result<Survey<Self::Id, Self::Repo>>> + Send;
     /// What is condemned: by this collection, or by one that did not live to finish.
@@ -357,7 +357,7 @@ pub(crate) trait Collecting: World {
 
 /// What a collection did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Collected {
+pub struct CollectionReport {
     /// Blobs and manifests that were deleted.
     pub erased: u64,
     /// Links of repositories to blobs they do not need.
@@ -371,7 +371,10 @@ pub struct Collected {
 }
 
 /// Collects at most `batch` pieces of content.
-pub(crate) async fn collect<W: Collecting>(world: &W, batch: usize) -> io::Result<Collected> {
+pub(crate) async fn collect<W: CollectionWorld>(
+    world: &W,
+    batch: usize,
+) -> io::Result<CollectionReport> {
     // Taken first: a link looks rather too young than too old.
     let now = world.now().await?;
     let mut sentences: BTreeSet<W::Id> = world.sentences().await?.into_iter().collect();
@@ -379,7 +382,7 @@ pub(crate) async fn collect<W: Collecting>(world: &W, batch: usize) -> io::Resul
     let first = world.survey().await?.verdicts(now, world.grace());
     sentences.extend(first.into_iter().take(batch).map(|verdict| verdict.id));
     if sentences.is_empty() {
-        return Ok(Collected::default());
+        return Ok(CollectionReport::default());
     }
     for id in &sentences {
         if !old.contains(id) {
@@ -389,7 +392,7 @@ pub(crate) async fn collect<W: Collecting>(world: &W, batch: usize) -> io::Resul
     // Only now, when everybody can see what is condemned, it counts who needs it.
     let verdicts = world.survey().await?.verdicts(now, world.grace());
     let verdicts: BTreeMap<W::Id, _> = verdicts.into_iter().map(|v| (v.id, v)).collect();
-    let mut done = Collected::default();
+    let mut done = CollectionReport::default();
     for id in sentences {
         match verdicts.get(&id) {
             None => done.spared += 1,

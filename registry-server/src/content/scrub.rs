@@ -6,12 +6,12 @@ use futures::TryStreamExt;
 use image::Digest;
 
 use super::Content;
-use super::protocol::Collecting;
+use super::protocol::CollectionWorld;
 use crate::keys;
 
 /// What a scrub found.
 #[derive(Debug, Clone, Default)]
-pub struct Scrubbed {
+pub struct ScrubReport {
     /// Blobs and manifests read.
     pub checked: u64,
     /// Their bytes.
@@ -25,8 +25,8 @@ pub struct Scrubbed {
 impl Content {
     /// Reads and hashes everything. With `repair`, what is broken is removed, so that the next push
     /// brings it again.
-    pub(crate) async fn scrub(&self, repair: bool) -> io::Result<Scrubbed> {
-        let mut found = Scrubbed::default();
+    pub(crate) async fn scrub(&self, repair: bool) -> io::Result<ScrubReport> {
+        let mut found = ScrubReport::default();
         let mut walk = self.storage.walk(keys::BLOBS).await?;
         while let Some(stat) = walk.try_next().await? {
             let Some(digest) = keys::blob_digest(&stat.key) else { continue };

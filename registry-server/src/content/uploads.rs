@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Content, json};
 use crate::keys;
-use crate::storage::When;
+use crate::storage::WriteCondition;
 
 #[derive(Debug, Serialize, Deserialize)]
 struct Session {
@@ -25,7 +25,7 @@ fn key(session: &str) -> String {
 /// Begins an upload.
 pub(crate) async fn open(content: &Content, session: &str, repository: &str) -> io::Result<()> {
     let document = json(&Session { repository: repository.to_owned() })?;
-    content.storage.put(&key(session), document, When::Always).await.map(drop)
+    content.storage.put(&key(session), document, WriteCondition::Always).await.map(drop)
 }
 
 /// The repository an upload is for, if there is such an upload.

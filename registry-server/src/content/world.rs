@@ -8,10 +8,10 @@ use bytes::Bytes;
 use futures::{StreamExt, TryStreamExt, stream};
 use image::Digest;
 
-use super::protocol::{Collecting, Listed, Survey, World};
+use super::protocol::{CollectionWorld, Survey, SurveyedManifest, World};
 use super::{AT_ONCE, Content, Entry};
 use crate::keys;
-use crate::storage::{When, listed};
+use crate::storage::{WriteCondition, listed};
 
 /// More condemnations than this are looked up one by one.
 const FEW: usize = 1_000;
@@ -37,7 +37,10 @@ impl World for Content {
     }
 
     async fn link(&self, repo: &Arc<str>, id: Digest) -> io::Result<()> {
-        self.storage.put(&keys::link(repo, id), Bytes::new(), When::Always).await.map(drop)
+        self.storage
+            .put(&keys::link(repo, id), Bytes::new(), WriteCondition::Always)
+            .await
+            .map(drop)
     }
 
     async fn condemned(&self, ids: &[Digest]) -> io::Result<bool> {
@@ -116,7 +119,7 @@ impl World for Admission<'_> {
     async fn enlist(&self, repo: &Arc<str>, id: Digest) -> io::Result<()> {
         let key = keys::manifest(repo, id);
         let entry = super::json(self.entry)?;
-        self.content.storage.put(&key, entry, When::Always).await.map(drop)
+        self.content.storage.put(&key, entry, WriteCondition::Always).await.map(drop)
     }
 
     async fn enlisted(&self, repo: &Arc<str>, id: Digest) -> io::Result<bool> {
@@ -141,7 +144,7 @@ impl Content {
     }
 }
 
-impl Collecting for Content {
+impl CollectionWorld for Content {
     async fn survey(&self) -> io::Result<Survey<Digest, Arc<str>>> {
         let mut survey = Survey::default();
         let mut manifests = Vec::new();
@@ -172,7 +175,7 @@ impl Collecting for Content {
             let entry = self.remembered(&key).await?;
             Ok::<_, io::Error>(entry.map(|entry| {
                 let children = entry.children.clone();
-                ((digest, repo), Listed { children, subject: entry.subject, modified })
+                ((digest, repo), SurveyedManifest { children, subject: entry.subject, modified })
             }))
         });
         survey.manifests = read
@@ -204,7 +207,7 @@ impl Collecting for Content {
 
     async fn condemn(&self, id: Digest) -> io::Result<()> {
         self.mine().await?;
-        self.storage.put(&keys::condemned(id), Bytes::new(), When::Always).await.map(drop)
+        self.storage.put(&keys::condemned(id), Bytes::new(), WriteCondition::Always).await.map(drop)
     }
 
     async fn pardon(&self, id: Digest) -> io::Result<()> {

@@ -13,7 +13,7 @@ use crate::storage::Bytestream;
 /// The most bytes of a body that are sent at a time.
 pub(super) const BLOCK: u64 = 256 << 10;
 
-pub(crate) type Answer = Response<Outgoing>;
+pub(crate) type Answer = Response<ResponseBody>;
 
 /// An answer that is sent instead of the one that was wanted.
 pub(crate) struct Refusal(pub(crate) Answer);
@@ -30,11 +30,11 @@ impl From<std::io::Error> for Refusal {
     }
 }
 
-/// What a handler gives.
-pub(crate) type Answered = Result<Answer, Refusal>;
+/// The result of a handler.
+pub(crate) type HandlerResult = Result<Answer, Refusal>;
 
 /// A body on its way out.
-pub(crate) struct Outgoing {
+pub(crate) struct ResponseBody {
     /// What is there to be sent next.
     ready: Bytes,
     rest: Option<Bytestream>,
@@ -42,34 +42,34 @@ pub(crate) struct Outgoing {
     pub(super) left: Option<u64>,
     pub(super) sent: u64,
     #[cfg(feature = "testing")]
-    pub(super) spoiling: super::spoil::Spoiling,
+    pub(super) fault: super::spoil::BodyFault,
     /// Counts what leaves.
     meter: Option<crate::metrics::Meter>,
 }
 
-impl Outgoing {
-    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> Outgoing {
+impl ResponseBody {
+    pub(crate) fn bytes(bytes: impl Into<Bytes>) -> ResponseBody {
         let ready = bytes.into();
         let left = Some(ready.len() as u64);
-        Outgoing {
+        ResponseBody {
             ready,
             rest: None,
             left,
             sent: 0,
             #[cfg(feature = "testing")]
-            spoiling: super::spoil::Spoiling::default(),
+            fault: super::spoil::BodyFault::default(),
             meter: None,
         }
     }
 
     /// A stream of so many bytes.
-    pub(crate) fn stream(stream: Bytestream, length: u64) -> Outgoing {
-        Outgoing { rest: Some(stream), left: Some(length), ..Outgoing::bytes(Bytes::new()) }
+    pub(crate) fn stream(stream: Bytestream, length: u64) -> ResponseBody {
+        ResponseBody { rest: Some(stream), left: Some(length), ..ResponseBody::bytes(Bytes::new()) }
     }
 
     /// A stream of unknown length.
-    pub(crate) fn unmeasured(stream: Bytestream) -> Outgoing {
-        Outgoing { left: None, ..Outgoing::stream(stream, 0) }
+    pub(crate) fn unmeasured(stream: Bytestream) -> ResponseBody {
+        ResponseBody { left: None, ..ResponseBody::stream(stream, 0) }
     }
 
     pub(crate) fn metered(&mut self, meter: crate::metrics::Meter) {
@@ -108,7 +108,7 @@ impl Outgoing {
     }
 }
 
-impl Body for Outgoing {
+impl Body for ResponseBody {
     type Data = Bytes;
     type Error = std::io::Error;
 
@@ -125,7 +125,7 @@ impl Body for Outgoing {
 
     fn is_end_stream(&self) -> bool {
         #[cfg(feature = "testing")]
-        if self.spoiling.is_on() {
+        if self.fault.is_on() {
             return false;
         }
         self.left == Some(0)
@@ -133,7 +133,7 @@ impl Body for Outgoing {
 
     fn size_hint(&self) -> SizeHint {
         #[cfg(feature = "testing")]
-        if self.spoiling.is_on() {
+        if self.fault.is_on() {
             return SizeHint::default();
         }
         self.left.map_or_else(SizeHint::default, SizeHint::with_exact)
@@ -142,18 +142,18 @@ impl Body for Outgoing {
 
 /// An answer under construction.
 pub(crate) fn answer(status: u16) -> Answer {
-    let mut answer = Response::new(Outgoing::bytes(Bytes::new()));
+    let mut answer = Response::new(ResponseBody::bytes(Bytes::new()));
     *answer.status_mut() =
         StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer
 }
 
 /// Header setting that drops what no header can carry.
-pub(crate) trait With {
+pub(crate) trait HeaderExt {
     fn with(self, name: &'static str, value: impl AsRef<str>) -> Self;
 }
 
-impl With for Answer {
+impl HeaderExt for Answer {
     fn with(mut self, name: &'static str, value: impl AsRef<str>) -> Answer {
         if let Ok(value) = HeaderValue::from_str(value.as_ref()) {
             self.headers_mut().insert(HeaderName::from_static(name), value);
@@ -165,7 +165,7 @@ impl With for Answer {
 /// An answer with a JSON body.
 pub(crate) fn json(status: u16, value: &serde_json::Value) -> Answer {
     let mut answer = answer(status).with("content-type", "application/json");
-    *answer.body_mut() = Outgoing::bytes(value.to_string());
+    *answer.body_mut() = ResponseBody::bytes(value.to_string());
     answer
 }
 

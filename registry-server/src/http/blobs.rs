@@ -4,14 +4,21 @@ use hyper::Method;
 use hyper::header;
 use image::Digest;
 
-use super::answer::{Answer, Answered, Outgoing, With, answer, busy, error, set_length};
+use super::answer::{
+    Answer, HandlerResult, HeaderExt, ResponseBody, answer, busy, error, set_length,
+};
 use super::call::Call;
-use crate::content::protocol::Kept;
-use crate::shared::Shared;
+use crate::content::protocol::KeepOutcome;
+use crate::inner::RegistryInner;
 use crate::storage::Bytestream;
-use crate::upstream::{Cached, Rest};
+use crate::upstream::{ByteRange, UpstreamBlob};
 
-pub(crate) async fn blob(shared: &Shared, call: &Call, name: &str, digest: &str) -> Answered {
+pub(crate) async fn blob(
+    shared: &RegistryInner,
+    call: &Call,
+    name: &str,
+    digest: &str,
+) -> HandlerResult {
     let Ok(digest) = digest.parse::<Digest>() else {
         return Err(error(400, "DIGEST_INVALID", "not a sha256 or sha512 digest").into());
     };
@@ -35,37 +42,37 @@ fn unknown(digest: Digest) -> Answer {
     error(404, "BLOB_UNKNOWN", &format!("no blob {digest} in this repository"))
 }
 
-async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answered {
+async fn get(shared: &RegistryInner, call: &Call, name: &str, digest: Digest) -> HandlerResult {
     let mut found = shared.content.blob(name, digest).await?;
     if let (None, Some(upstream)) = (&found, shared.upstreams.of(name)) {
         // Who was broken off asks for the rest.
-        let rest = call.header(header::RANGE).and_then(Rest::parse).unwrap_or_default();
+        let rest = call.header(header::RANGE).and_then(ByteRange::parse).unwrap_or_default();
         match shared.upstreams.blob(&upstream, (name, digest), rest).await? {
-            Cached::Stored => found = shared.content.blob(name, digest).await?,
-            Cached::Arriving(stream, size) if call.method == Method::GET => {
+            UpstreamBlob::Stored => found = shared.content.blob(name, digest).await?,
+            UpstreamBlob::Arriving(stream, size) if call.method == Method::GET => {
                 return Ok(arriving(digest, stream, size, rest));
             }
-            Cached::Arriving(_, Some(size)) => {
+            UpstreamBlob::Arriving(_, Some(size)) => {
                 let mut answer = described(answer(200), digest);
                 set_length(&mut answer, size);
                 return Ok(answer);
             }
-            Cached::Arriving(stream, None) => {
+            UpstreamBlob::Arriving(stream, None) => {
                 // The size is unknown: it must be found out.
                 futures::StreamExt::for_each(stream, |_| async {}).await;
                 found = shared.content.blob(name, digest).await?;
             }
-            Cached::Unknown => {}
-            Cached::Failed(answer) => return Err((*answer).into()),
+            UpstreamBlob::Unknown => {}
+            UpstreamBlob::Failed(answer) => return Err((*answer).into()),
         }
     }
     let Some(stat) = found else { return Err(unknown(digest).into()) };
     if call.method == Method::HEAD {
         // The client may be about to push a manifest of it.
         match shared.content.keep(name, digest).await? {
-            Kept::Yes => {}
-            Kept::Missing(_) => return Err(unknown(digest).into()),
-            Kept::Busy => return Err(busy().into()),
+            KeepOutcome::Yes => {}
+            KeepOutcome::Missing(_) => return Err(unknown(digest).into()),
+            KeepOutcome::Busy => return Err(busy().into()),
         }
     }
     let length = stat.size;
@@ -103,24 +110,24 @@ async fn get(shared: &Shared, call: &Call, name: &str, digest: Digest) -> Answer
         let Some(stream) = shared.content.open(digest, range).await? else {
             return Err(unknown(digest).into());
         };
-        *answer.body_mut() = Outgoing::stream(stream, count);
+        *answer.body_mut() = ResponseBody::stream(stream, count);
     }
     Ok(answer)
 }
 
 /// A blob, or the rest of it, as it comes from an upstream.
-fn arriving(digest: Digest, stream: Bytestream, size: Option<u64>, rest: Rest) -> Answer {
+fn arriving(digest: Digest, stream: Bytestream, size: Option<u64>, rest: ByteRange) -> Answer {
     let first = rest.of(size);
     let mut answer = described(answer(if first > 0 { 206 } else { 200 }), digest);
     let Some(size) = size else {
-        *answer.body_mut() = Outgoing::unmeasured(stream);
+        *answer.body_mut() = ResponseBody::unmeasured(stream);
         return answer;
     };
     if first > 0 {
         answer = answer.with("content-range", format!("bytes {first}-{}/{size}", size - 1));
     }
     set_length(&mut answer, size - first);
-    *answer.body_mut() = Outgoing::stream(stream, size - first);
+    *answer.body_mut() = ResponseBody::stream(stream, size - first);
     answer
 }
 

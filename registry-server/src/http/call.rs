@@ -11,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::header::{HeaderMap, HeaderName};
 use hyper::{Method, Version};
 
-use crate::access::Who;
+use crate::access::Requester;
 
 /// Bytes of a refused request that are read away.
 const DRAINED: usize = 8 << 20;
@@ -27,7 +27,7 @@ pub(crate) struct Call {
     pub(crate) headers: HeaderMap,
     pub(crate) body: Incoming,
     pub(crate) client: SocketAddr,
-    pub(crate) who: Who,
+    pub(crate) requester: Requester,
 }
 
 impl Call {

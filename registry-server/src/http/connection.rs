@@ -16,7 +16,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 
-use crate::shared::Shared;
+use crate::inner::RegistryInner;
 use crate::{Error, Result};
 
 /// How long the head of a request, and a TLS handshake, may take.
@@ -103,7 +103,7 @@ impl AsyncWrite for Socket {
 /// Serves connections until told to stop; then those that are open end their requests.
 pub(crate) async fn accept(
     listener: TcpListener,
-    shared: Arc<Shared>,
+    shared: Arc<RegistryInner>,
     mut stop: watch::Receiver<bool>,
 ) -> Result<()> {
     let mut connections = tokio::task::JoinSet::new();
@@ -153,7 +153,7 @@ pub(crate) async fn accept(
 
 async fn serve<S: AsyncRead + AsyncWrite + Unpin + Send + 'static>(
     socket: S,
-    shared: Arc<Shared>,
+    shared: Arc<RegistryInner>,
     client: SocketAddr,
     reset: Arc<AtomicBool>,
     mut stop: watch::Receiver<bool>,

@@ -4,11 +4,11 @@ use hyper::Method;
 use image::{Descriptor, Digest, Index, MediaType};
 use serde_json::json;
 
-use super::answer::{Answer, Answered, With, error, json as answer_json};
+use super::answer::{Answer, HandlerResult, HeaderExt, error, json as answer_json};
 use super::call::Call;
 use crate::access::gate;
+use crate::inner::RegistryInner;
 use crate::keys;
-use crate::shared::Shared;
 
 /// The most names that are sent at once.
 const PAGE: usize = 10_000;
@@ -53,7 +53,7 @@ fn linked(answer: Answer, next: Option<String>) -> Answer {
     }
 }
 
-pub(crate) async fn tags(shared: &Shared, call: &Call, name: &str) -> Answered {
+pub(crate) async fn tags(shared: &RegistryInner, call: &Call, name: &str) -> HandlerResult {
     let (n, last) = wanted(call)?;
     let names = match shared.upstreams.of(name) {
         Some(upstream) => shared.upstreams.tags(&upstream, name, last.as_deref(), n + 1).await?,
@@ -75,7 +75,7 @@ pub(crate) async fn tags(shared: &Shared, call: &Call, name: &str) -> Answered {
     Ok(linked(answer_json(200, &json!({ "name": name, "tags": tags })), next))
 }
 
-pub(crate) async fn catalog(shared: &Shared, call: &Call) -> Answered {
+pub(crate) async fn catalog(shared: &RegistryInner, call: &Call) -> HandlerResult {
     let (n, last) = wanted(call)?;
     let mut last = last.map(|last| last.replace('/', "%"));
     let mut names: Vec<String> = Vec::new();
@@ -97,7 +97,12 @@ pub(crate) async fn catalog(shared: &Shared, call: &Call) -> Answered {
     Ok(linked(answer_json(200, &json!({ "repositories": names })), next))
 }
 
-pub(crate) async fn referrers(shared: &Shared, call: &Call, name: &str, digest: &str) -> Answered {
+pub(crate) async fn referrers(
+    shared: &RegistryInner,
+    call: &Call,
+    name: &str,
+    digest: &str,
+) -> HandlerResult {
     let Ok(subject) = digest.parse::<Digest>() else {
         return Err(error(400, "DIGEST_INVALID", "not a digest").into());
     };

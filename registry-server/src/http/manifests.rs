@@ -8,15 +8,17 @@ use hyper::header;
 use image::{Digest, Digester, MediaType};
 use serde_json::{Value, json};
 
-use super::answer::{Answer, Answered, Outgoing, With, answer, busy, detailed, error, set_length};
+use super::answer::{
+    Answer, HandlerResult, HeaderExt, ResponseBody, answer, busy, detailed, error, set_length,
+};
 use super::call::Call;
 use crate::content::parts;
-use crate::content::protocol::{Child, Kept};
-use crate::content::{Entry, Tagged};
+use crate::content::protocol::{Child, KeepOutcome};
+use crate::content::{Entry, TaggedManifest};
+use crate::inner::RegistryInner;
 use crate::keys;
 use crate::quota::Claim;
-use crate::shared::Shared;
-use crate::storage::{When, whole};
+use crate::storage::{WriteCondition, whole};
 
 /// A pull of a tag is written down at most so often.
 const PULLS: Duration = Duration::from_secs(3600);
@@ -24,11 +26,11 @@ const PULLS: Duration = Duration::from_secs(3600);
 const TAGS: usize = 32;
 
 pub(crate) async fn manifest(
-    shared: &Shared,
+    shared: &RegistryInner,
     call: &mut Call,
     name: &str,
     reference: &str,
-) -> Answered {
+) -> HandlerResult {
     match call.method {
         Method::GET | Method::HEAD => get(shared, call, name, reference).await,
         Method::PUT => put(shared, call, name, reference).await,
@@ -40,7 +42,7 @@ pub(crate) async fn manifest(
     }
 }
 
-async fn unknown(shared: &Shared, name: &str, reference: &str) -> std::io::Result<Answer> {
+async fn unknown(shared: &RegistryInner, name: &str, reference: &str) -> std::io::Result<Answer> {
     if !shared.content.is_repository(name).await? {
         return Ok(error(404, "NAME_UNKNOWN", &format!("there is no repository {name}")));
     }
@@ -50,9 +52,13 @@ async fn unknown(shared: &Shared, name: &str, reference: &str) -> std::io::Resul
 }
 
 /// The manifest of a reference.
-async fn found(shared: &Shared, name: &str, reference: &str) -> std::io::Result<Option<Tagged>> {
+async fn found(
+    shared: &RegistryInner,
+    name: &str,
+    reference: &str,
+) -> std::io::Result<Option<TaggedManifest>> {
     match reference.parse::<Digest>() {
-        Ok(digest) => Ok(shared.content.entry(name, digest).await?.map(|entry| Tagged {
+        Ok(digest) => Ok(shared.content.entry(name, digest).await?.map(|entry| TaggedManifest {
             digest,
             media_type: entry.descriptor.media_type.to_string(),
             size: entry.descriptor.size,
@@ -62,7 +68,7 @@ async fn found(shared: &Shared, name: &str, reference: &str) -> std::io::Result<
     }
 }
 
-async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answered {
+async fn get(shared: &RegistryInner, call: &Call, name: &str, reference: &str) -> HandlerResult {
     if let Some(upstream) = shared.upstreams.of(name)
         && let Some(failed) = shared.upstreams.manifest(&upstream, name, reference).await?
     {
@@ -78,9 +84,9 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
         .with("etag", format!("\"{digest}\""));
     if call.method == Method::HEAD {
         match shared.content.keep(name, digest).await? {
-            Kept::Yes => {}
-            Kept::Missing(_) => return Err(unknown(shared, name, reference).await?.into()),
-            Kept::Busy => return Err(busy().into()),
+            KeepOutcome::Yes => {}
+            KeepOutcome::Missing(_) => return Err(unknown(shared, name, reference).await?.into()),
+            KeepOutcome::Busy => return Err(busy().into()),
         }
         set_length(&mut answer, tagged.size);
         return Ok(answer);
@@ -93,12 +99,12 @@ async fn get(shared: &Shared, call: &Call, name: &str, reference: &str) -> Answe
     if reference.parse::<Digest>().is_err() {
         pulled(shared, name, reference).await?;
     }
-    *answer.body_mut() = Outgoing::bytes(bytes);
+    *answer.body_mut() = ResponseBody::bytes(bytes);
     Ok(answer)
 }
 
 /// Writes down that a tag is pulled, where retention asks for it.
-async fn pulled(shared: &Shared, name: &str, tag: &str) -> std::io::Result<()> {
+async fn pulled(shared: &RegistryInner, name: &str, tag: &str) -> std::io::Result<()> {
     if !crate::retention::counts_pulls(&shared.rules().retention, name) {
         return Ok(());
     }
@@ -111,10 +117,15 @@ async fn pulled(shared: &Shared, name: &str, tag: &str) -> std::io::Result<()> {
         }
         pulls.insert(key.clone(), Instant::now());
     }
-    shared.content.storage.put(&key, Bytes::new(), When::Always).await.map(drop)
+    shared.content.storage.put(&key, Bytes::new(), WriteCondition::Always).await.map(drop)
 }
 
-async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> Answered {
+async fn put(
+    shared: &RegistryInner,
+    call: &mut Call,
+    name: &str,
+    reference: &str,
+) -> HandlerResult {
     if shared.upstreams.of(name).is_some() {
         return Err(error(405, "UNSUPPORTED", "this is a cache, it accepts no pushes").into());
     }
@@ -154,9 +165,9 @@ async fn put(shared: &Shared, call: &mut Call, name: &str, reference: &str) -> A
     let claim = Claim::Content { digest, bytes: bytes.len() as u64, session: None };
     shared.room(name, claim).await?;
     match content.put_manifest(name, &entry, &children, &bytes).await? {
-        Kept::Yes => {}
-        Kept::Busy => return Err(busy().into()),
-        Kept::Missing(missing) => return Err(lacks(&children, missing).into()),
+        KeepOutcome::Yes => {}
+        KeepOutcome::Busy => return Err(busy().into()),
+        KeepOutcome::Missing(missing) => return Err(lacks(&children, missing).into()),
     }
     for tag in &tags {
         let immutable = shared.immutable(name, tag);
@@ -222,7 +233,7 @@ fn is_referrers_tag(tag: &str) -> bool {
         .is_some_and(|(algorithm, hex)| format!("{algorithm}:{hex}").parse::<Digest>().is_ok())
 }
 
-async fn delete(shared: &Shared, name: &str, reference: &str) -> Answered {
+async fn delete(shared: &RegistryInner, name: &str, reference: &str) -> HandlerResult {
     let content = &shared.content;
     let digest = reference.parse::<Digest>().ok();
     if digest.is_none() && shared.immutable(name, reference) {

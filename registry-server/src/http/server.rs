@@ -7,13 +7,13 @@ use std::time::Instant;
 use hyper::body::Incoming;
 use hyper::{Method, Request, Version};
 
-use super::answer::{Answer, Answered, Outgoing, With, answer, error};
+use super::answer::{Answer, HandlerResult, HeaderExt, ResponseBody, answer, error};
 use super::call::{Call, pairs};
 use super::route::Route;
 use super::{blobs, lists, manifests, uploads};
-use crate::access::{Who, gate, service};
+use crate::access::{Requester, gate, service};
+use crate::inner::RegistryInner;
 use crate::metrics::Meter;
-use crate::shared::Shared;
 
 /// The connection is to end without an answer.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ impl std::fmt::Display for Hangup {
 
 impl std::error::Error for Hangup {}
 
-impl Shared {
+impl RegistryInner {
     pub(crate) async fn respond(
         &self,
         request: Request<Incoming>,
@@ -46,7 +46,7 @@ impl Shared {
             headers: parts.headers,
             body,
             client,
-            who: Who::Nobody,
+            requester: Requester::Nobody,
         };
         #[cfg(feature = "testing")]
         if let Some(effect) = effect {
@@ -78,7 +78,7 @@ impl Shared {
             let line = serde_json::json!({
                 "time": self.options.clock.timestamp(),
                 "client": call.client.ip().to_string(),
-                "user": call.who.name(),
+                "user": call.requester.name(),
                 "method": call.method.as_str(),
                 "path": call.path,
                 "status": status,
@@ -129,14 +129,14 @@ impl Shared {
             }
         };
         match gate::check(self, call, &route).await {
-            Ok(who) => call.who = who,
+            Ok(who) => call.requester = who,
             Err(refusal) => return refusal,
         }
         let answered = self.dispatch(call, route).await.unwrap_or_else(|refusal| refusal.0);
         answered.with("docker-distribution-api-version", "registry/2.0")
     }
 
-    async fn dispatch(&self, call: &mut Call, route: Route<'_>) -> Answered {
+    async fn dispatch(&self, call: &mut Call, route: Route<'_>) -> HandlerResult {
         match route {
             Route::Base => Ok(answer(200).with("content-type", "application/json")),
             Route::Catalog => lists::catalog(self, call).await,
@@ -174,6 +174,6 @@ impl Shared {
 
 fn text(status: u16, text: &str) -> Answer {
     let mut answer = answer(status).with("content-type", "text/plain");
-    *answer.body_mut() = Outgoing::bytes(text.to_owned());
+    *answer.body_mut() = ResponseBody::bytes(text.to_owned());
     answer
 }

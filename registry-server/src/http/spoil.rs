@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-use super::answer::{BLOCK, Outgoing};
+use super::answer::{BLOCK, ResponseBody};
 
 /// How a body misbehaves.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -21,29 +21,29 @@ pub(crate) enum Spoil {
     Unmeasured,
 }
 
-/// Whether and how a body misbehaves.
+/// The fault of a response body, if it has one.
 #[derive(Default)]
-pub(super) struct Spoiling {
+pub(super) struct BodyFault {
     spoil: Option<Spoil>,
     pause: Option<Pin<Box<tokio::time::Sleep>>>,
 }
 
-impl Spoiling {
+impl BodyFault {
     pub(super) fn is_on(&self) -> bool {
         self.spoil.is_some()
     }
 }
 
-impl Outgoing {
-    pub(crate) fn spoil(mut self, spoil: Spoil) -> Outgoing {
-        self.spoiling.spoil = Some(spoil);
+impl ResponseBody {
+    pub(crate) fn spoil(mut self, spoil: Spoil) -> ResponseBody {
+        self.fault.spoil = Some(spoil);
         self
     }
 
     /// Gives what was written the time to leave.
     fn lingered(&mut self, context: &mut Context<'_>) -> Poll<()> {
         let linger = || Box::pin(tokio::time::sleep(Duration::from_millis(10)));
-        self.spoiling.pause.get_or_insert_with(linger).as_mut().poll(context)
+        self.fault.pause.get_or_insert_with(linger).as_mut().poll(context)
     }
 
     /// The next bytes, spoilt if they are to be.
@@ -51,7 +51,7 @@ impl Outgoing {
         &mut self,
         context: &mut Context<'_>,
     ) -> Poll<Option<std::io::Result<Bytes>>> {
-        let Some(spoil) = self.spoiling.spoil else { return self.next(BLOCK, context) };
+        let Some(spoil) = self.fault.spoil else { return self.next(BLOCK, context) };
         match spoil {
             Spoil::Cut(after) if self.sent >= after => {
                 ready!(self.lingered(context));
@@ -63,11 +63,11 @@ impl Outgoing {
                 self.next(limit, context)
             }
             Spoil::Drip(every) => {
-                if let Some(pause) = &mut self.spoiling.pause {
+                if let Some(pause) = &mut self.fault.pause {
                     ready!(pause.as_mut().poll(context));
                 }
                 let next = ready!(self.next(1, context));
-                self.spoiling.pause = Some(Box::pin(tokio::time::sleep(every)));
+                self.fault.pause = Some(Box::pin(tokio::time::sleep(every)));
                 Poll::Ready(next)
             }
             Spoil::Endless => match ready!(self.next(BLOCK, context)) {

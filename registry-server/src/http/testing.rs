@@ -5,14 +5,14 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use bytes::Bytes;
 use hyper::header;
 
-use super::answer::{Answer, Outgoing, With, answer, set_length};
+use super::answer::{Answer, HeaderExt, ResponseBody, answer, set_length};
 use super::call::Call;
 use super::server::Hangup;
 use super::spoil::Spoil;
 use crate::fault::Effect;
-use crate::shared::Shared;
+use crate::inner::RegistryInner;
 
-impl Shared {
+impl RegistryInner {
     /// Answers a request that something happens to.
     pub(super) async fn fail(
         &self,
@@ -36,7 +36,7 @@ impl Shared {
                 for (name, value) in headers {
                     instead = instead.with(name, value);
                 }
-                *instead.body_mut() = Outgoing::bytes(body);
+                *instead.body_mut() = ResponseBody::bytes(body);
                 Ok(instead)
             }
             Effect::Ignore(name) => {
@@ -55,7 +55,7 @@ impl Shared {
 fn spoiled(mut real: Answer, effect: Effect) -> Answer {
     let length = hyper::body::Body::size_hint(real.body()).exact().unwrap_or(0);
     let spoil = |mut real: Answer, spoil| {
-        let body = std::mem::replace(real.body_mut(), Outgoing::bytes(Bytes::new()));
+        let body = std::mem::replace(real.body_mut(), ResponseBody::bytes(Bytes::new()));
         *real.body_mut() = body.spoil(spoil);
         if !real.headers().contains_key(header::CONTENT_LENGTH) {
             set_length(&mut real, length);

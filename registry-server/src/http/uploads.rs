@@ -12,16 +12,16 @@ use hyper::header;
 use image::{Algorithm, Digest, Digester};
 use serde::{Deserialize, Serialize};
 
-use super::answer::{Answer, Answered, Refusal, With, answer, busy, error};
+use super::answer::{Answer, HandlerResult, HeaderExt, Refusal, answer, busy, error};
 use super::call::Call;
 use crate::access::gate;
-use crate::content::protocol::Kept;
+use crate::content::protocol::KeepOutcome;
 use crate::content::uploads::{self, directory};
+use crate::inner::RegistryInner;
 use crate::keys;
 use crate::quota::Claim;
 use crate::random::random;
-use crate::shared::Shared;
-use crate::storage::{When, Writer, listed};
+use crate::storage::{WriteCondition, Writer, listed};
 
 /// A long upload is recorded each time so many bytes came: what a server that dies can lose.
 const PIECE: u64 = 128 << 20;
@@ -36,8 +36,8 @@ struct Piece {
     sha256: Digest,
 }
 
-/// Why bytes were not taken.
-enum Trouble {
+/// Why an upload failed.
+enum UploadError {
     /// Of the client's connection.
     Client(io::Error),
     /// Another connection brought bytes for the same place.
@@ -48,9 +48,9 @@ enum Trouble {
     Storage(io::Error),
 }
 
-impl From<io::Error> for Trouble {
-    fn from(error: io::Error) -> Trouble {
-        Trouble::Storage(error)
+impl From<io::Error> for UploadError {
+    fn from(error: io::Error) -> UploadError {
+        UploadError::Storage(error)
     }
 }
 
@@ -69,7 +69,7 @@ fn at(status: u16, name: &str, session: &str, length: u64) -> Answer {
 }
 
 /// `POST /v2/<name>/blobs/uploads/`: a mount, a whole blob, or a session.
-pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answered {
+pub(crate) async fn begin(shared: &RegistryInner, call: &mut Call, name: &str) -> HandlerResult {
     if call.method != Method::POST {
         return Err(error(405, "UNSUPPORTED", "uploads begin with POST").into());
     }
@@ -91,7 +91,7 @@ pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answe
             let bytes = stat.map_or(0, |stat| stat.size);
             shared.room(name, Claim::Content { digest, bytes, session: None }).await?;
         }
-        if there && shared.content.mount(name, digest).await? == Kept::Yes {
+        if there && shared.content.mount(name, digest).await? == KeepOutcome::Yes {
             return Ok(created(name, digest));
         }
     }
@@ -104,7 +104,12 @@ pub(crate) async fn begin(shared: &Shared, call: &mut Call, name: &str) -> Answe
 }
 
 /// Everything else about a session.
-pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session: &str) -> Answered {
+pub(crate) async fn go_on(
+    shared: &RegistryInner,
+    call: &mut Call,
+    name: &str,
+    session: &str,
+) -> HandlerResult {
     let unknown = || Refusal(error(404, "BLOB_UPLOAD_UNKNOWN", "no such upload"));
     if session.len() != 32 || !session.bytes().all(|byte| byte.is_ascii_hexdigit()) {
         return Err(unknown());
@@ -142,22 +147,24 @@ pub(crate) async fn go_on(shared: &Shared, call: &mut Call, name: &str, session:
 }
 
 /// The error that a client sees.
-fn told(trouble: Trouble, name: &str, session: &str) -> Refusal {
+fn told(trouble: UploadError, name: &str, session: &str) -> Refusal {
     Refusal(match trouble {
-        Trouble::Client(problem) => {
+        UploadError::Client(problem) => {
             tracing::debug!(%problem, "an upload broke off");
             error(400, "BLOB_UPLOAD_INVALID", "the upload broke off")
         }
-        Trouble::Raced => error(416, "BLOB_UPLOAD_INVALID", "another request brought these bytes")
-            .with("location", format!("/v2/{name}/blobs/uploads/{session}")),
-        Trouble::TooLarge => error(413, "SIZE_INVALID", "the blob is larger than allowed here"),
-        Trouble::Refused(refusal) => return refusal,
-        Trouble::Storage(error) => return error.into(),
+        UploadError::Raced => {
+            error(416, "BLOB_UPLOAD_INVALID", "another request brought these bytes")
+                .with("location", format!("/v2/{name}/blobs/uploads/{session}"))
+        }
+        UploadError::TooLarge => error(413, "SIZE_INVALID", "the blob is larger than allowed here"),
+        UploadError::Refused(refusal) => return refusal,
+        UploadError::Storage(error) => return error.into(),
     })
 }
 
 /// How many bytes a session has.
-async fn length(shared: &Shared, session: &str) -> io::Result<u64> {
+async fn length(shared: &RegistryInner, session: &str) -> io::Result<u64> {
     let directory = format!("{}at/", directory(session));
     let names = shared.content.storage.names(&directory, None, usize::MAX).await?;
     let Some(last) = names.last() else { return Ok(0) };
@@ -166,7 +173,7 @@ async fn length(shared: &Shared, session: &str) -> io::Result<u64> {
     Ok(offset + piece.map_or(0, |piece| piece.length))
 }
 
-async fn pieces(shared: &Shared, session: &str) -> io::Result<Vec<Piece>> {
+async fn pieces(shared: &RegistryInner, session: &str) -> io::Result<Vec<Piece>> {
     let directory = format!("{}at/", directory(session));
     let names = shared.content.storage.names(&directory, None, usize::MAX).await?;
     let read = stream::iter(names).map(|name| {
@@ -176,7 +183,7 @@ async fn pieces(shared: &Shared, session: &str) -> io::Result<Vec<Piece>> {
     read.buffered(8).try_filter_map(|piece| async { Ok(piece) }).try_collect().await
 }
 
-async fn forget(shared: &Shared, session: &str) -> io::Result<()> {
+async fn forget(shared: &RegistryInner, session: &str) -> io::Result<()> {
     let storage = shared.content.storage.as_ref();
     for stat in listed(storage, &directory(session)).await? {
         storage.delete(&stat.key).await?;
@@ -185,43 +192,43 @@ async fn forget(shared: &Shared, session: &str) -> io::Result<()> {
     Ok(())
 }
 
-/// A piece that is arriving.
-struct Arriving {
+/// Writes and digests one chunk of an upload.
+struct ChunkWriter {
     key: String,
     writer: Box<dyn Writer>,
     digester: Digester,
     length: u64,
 }
 
-async fn arriving(shared: &Shared, session: &str) -> io::Result<Arriving> {
+async fn arriving(shared: &RegistryInner, session: &str) -> io::Result<ChunkWriter> {
     let key = format!("{}data/{}", directory(session), random());
     let writer = shared.content.storage.writer(&key).await?;
-    Ok(Arriving { key, writer, digester: Digester::default(), length: 0 })
+    Ok(ChunkWriter { key, writer, digester: Digester::default(), length: 0 })
 }
 
 /// Records a piece that is whole.
 async fn record(
-    shared: &Shared,
+    shared: &RegistryInner,
     session: &str,
     offset: u64,
-    piece: Arriving,
-) -> Result<u64, Trouble> {
-    let Arriving { key, writer, digester, length } = piece;
+    piece: ChunkWriter,
+) -> Result<u64, UploadError> {
+    let ChunkWriter { key, writer, digester, length } = piece;
     writer.finish().await?;
     let piece = Piece { key: key.clone(), length, sha256: digester.finish() };
     let document = serde_json::to_vec(&piece).map_err(io::Error::other)?.into();
     let at = format!("{}at/{offset:016x}", directory(session));
     let storage = shared.content.storage.as_ref();
-    if !storage.put(&at, document, When::Absent).await? {
+    if !storage.put(&at, document, WriteCondition::Absent).await? {
         storage.delete(&key).await?;
-        return Err(Trouble::Raced);
+        return Err(UploadError::Raced);
     }
     Ok(offset + length)
 }
 
 /// The room that quotas keep for an upload.
 struct QuotaReservation<'a> {
-    shared: &'a Shared,
+    shared: &'a RegistryInner,
     name: &'a str,
     session: &'a str,
     digest: Option<Digest>,
@@ -237,16 +244,16 @@ impl QuotaReservation<'_> {
     }
 
     /// Reserves space for a body of this length. Ends the upload if there is none.
-    async fn begin(&mut self, offset: u64, coming: Option<u64>) -> Result<(), Trouble> {
+    async fn begin(&mut self, offset: u64, coming: Option<u64>) -> Result<(), UploadError> {
         let asked = self.reserve(offset.saturating_add(coming.unwrap_or(0))).await;
         if asked.is_err() {
             forget(self.shared, self.session).await?;
         }
-        asked.map_err(Trouble::Refused)
+        asked.map_err(UploadError::Refused)
     }
 
     /// Grows to so many bytes, in steps as long as there is room for them.
-    async fn grow(&mut self, bytes: u64) -> Result<(), Trouble> {
+    async fn grow(&mut self, bytes: u64) -> Result<(), UploadError> {
         if bytes <= self.reserved || self.reserve(bytes.saturating_add(STEP)).await.is_ok() {
             return Ok(());
         }
@@ -256,24 +263,24 @@ impl QuotaReservation<'_> {
 
 /// Takes what the body brings; the length of the session then.
 async fn receive(
-    shared: &Shared,
+    shared: &RegistryInner,
     call: &mut Call,
     (name, session): (&str, &str),
     mut offset: u64,
     digest: Option<Digest>,
-) -> Result<u64, Trouble> {
+) -> Result<u64, UploadError> {
     let _uploading = shared.metrics.uploading();
     let _arrival = shared.quotas.arrival(session);
     let mut room = QuotaReservation { shared, name, session, digest, reserved: 0 };
     let coming = call.header(header::CONTENT_LENGTH).and_then(|length| length.parse().ok());
     room.begin(offset, coming).await?;
     let largest = shared.rules().limits.blob;
-    let mut piece: Option<Arriving> = None;
+    let mut piece: Option<ChunkWriter> = None;
     let result = loop {
         let bytes = match call.next().await {
             Ok(Some(bytes)) => bytes,
             Ok(None) => break Ok(()),
-            Err(error) => break Err(Trouble::Client(error)),
+            Err(error) => break Err(UploadError::Client(error)),
         };
         shared.metrics.received(bytes.len() as u64);
         let mut into = match piece.take() {
@@ -282,7 +289,7 @@ async fn receive(
         };
         if offset + into.length + bytes.len() as u64 > largest {
             into.writer.abort().await;
-            return Err(Trouble::TooLarge);
+            return Err(UploadError::TooLarge);
         }
         if let Err(trouble) = room.grow(offset + into.length + bytes.len() as u64).await {
             into.writer.abort().await;
@@ -308,13 +315,13 @@ async fn receive(
 
 /// Takes the last bytes and keeps the blob if it is what it should be.
 async fn finish(
-    shared: &Shared,
+    shared: &RegistryInner,
     call: &mut Call,
     name: &str,
     session: &str,
     length: u64,
     digest: &str,
-) -> Answered {
+) -> HandlerResult {
     let wanted = digest.parse::<Digest>().ok();
     if let Err(trouble) = receive(shared, call, (name, session), length, wanted).await {
         return Err(told(trouble, name, session));
@@ -343,7 +350,7 @@ async fn finish(
         return Err(refusal);
     }
     let kept = shared.content.adopt(name, digest, &key).await?;
-    if kept != Kept::Yes {
+    if kept != KeepOutcome::Yes {
         return Err(busy().into());
     }
     forget(shared, session).await?;
@@ -352,7 +359,7 @@ async fn finish(
 
 /// Puts pieces together, however many.
 async fn joined(
-    shared: &Shared,
+    shared: &RegistryInner,
     session: &str,
     pieces: &[Piece],
     digest: Digest,

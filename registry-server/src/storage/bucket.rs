@@ -20,7 +20,7 @@ use object_store::{
     PutOptions, PutPayload, RetryConfig, UpdateVersion, WriteMultipart,
 };
 
-use super::{Bucket, Bytestream, Stat, Storage, When, Writer, page};
+use super::{Bucket, Bytestream, Stat, Storage, WriteCondition, Writer, page};
 
 /// Bytes of one part of a multipart upload; the store allows 10,000 of them.
 const PART: usize = 16 << 20;
@@ -163,11 +163,11 @@ impl Storage for BucketStorage {
         url.map(|url| Some(url.to_string())).map_err(other)
     }
 
-    async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool> {
-        let mode = match when {
-            When::Always => PutMode::Overwrite,
-            When::Absent => PutMode::Create,
-            When::Is(version) => {
+    async fn put(&self, key: &str, bytes: Bytes, condition: WriteCondition) -> io::Result<bool> {
+        let mode = match condition {
+            WriteCondition::Always => PutMode::Overwrite,
+            WriteCondition::Absent => PutMode::Create,
+            WriteCondition::Is(version) => {
                 PutMode::Update(UpdateVersion { e_tag: Some(version), version: None })
             }
         };

@@ -1,6 +1,6 @@
 //! A directory: an object is a file, its key the path. Its blobs are those of an OCI layout.
 //!
-//! An object is written in `tmp/` and settles as files of a layout do ([`store::Incoming`]): so
+//! An object is written in `tmp/` and settles as files of a layout do ([`store::IncomingFile`]): so
 //! whatever instant the machine stops at, it is there whole or not at all. Servers on one directory
 //! share what is in it; condition and write are one step for all of them because a lock file is
 //! held.
@@ -17,9 +17,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
-use store::{Incoming, Layout};
+use store::{IncomingFile, Layout};
 
-use super::{Bytestream, Stat, Storage, When, Writer, page};
+use super::{Bytestream, Stat, Storage, WriteCondition, Writer, page};
 use crate::keys;
 
 /// Bytes read at a time.
@@ -36,7 +36,7 @@ pub(crate) struct Directory(Layout);
 struct FileWriter {
     directory: Directory,
     path: PathBuf,
-    file: Option<Incoming>,
+    file: Option<IncomingFile>,
 }
 
 /// Runs file work where it may block.
@@ -71,8 +71,8 @@ impl Directory {
     }
 
     /// A file that has no name yet.
-    fn incoming(&self) -> io::Result<Incoming> {
-        Incoming::create(&self.root().join(TEMPORARY), MODE)
+    fn incoming(&self) -> io::Result<IncomingFile> {
+        IncomingFile::create(&self.root().join(TEMPORARY), MODE)
     }
 
     /// The time on the file system's clock.
@@ -80,19 +80,19 @@ impl Directory {
         self.incoming()?.modified()
     }
 
-    fn put_now(&self, key: &str, bytes: &[u8], when: &When) -> io::Result<bool> {
-        let _held = match when {
-            When::Always => None,
-            When::Absent | When::Is(_) => {
+    fn put_now(&self, key: &str, bytes: &[u8], condition: &WriteCondition) -> io::Result<bool> {
+        let _held = match condition {
+            WriteCondition::Always => None,
+            WriteCondition::Absent | WriteCondition::Is(_) => {
                 let lock = File::create(self.root().join(TEMPORARY).join("lock"))?;
                 rustix::fs::flock(&lock, rustix::fs::FlockOperation::LockExclusive)?;
                 Some(lock)
             }
         };
-        let holds = match when {
-            When::Always => true,
-            When::Absent => !self.path(key)?.exists(),
-            When::Is(version) => {
+        let holds = match condition {
+            WriteCondition::Always => true,
+            WriteCondition::Absent => !self.path(key)?.exists(),
+            WriteCondition::Is(version) => {
                 self.stat_now(key)?.and_then(|stat| stat.version).as_ref() == Some(version)
             }
         };
@@ -198,9 +198,9 @@ impl Storage for Directory {
         Ok(Some(blocks.boxed()))
     }
 
-    async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool> {
+    async fn put(&self, key: &str, bytes: Bytes, condition: WriteCondition) -> io::Result<bool> {
         let (directory, key) = (self.clone(), key.to_owned());
-        blocking(move || directory.put_now(&key, &bytes, &when)).await
+        blocking(move || directory.put_now(&key, &bytes, &condition)).await
     }
 
     async fn writer(&self, key: &str) -> io::Result<Box<dyn Writer>> {

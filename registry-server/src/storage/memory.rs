@@ -11,7 +11,7 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use futures::{Stream, StreamExt, stream};
 
-use super::{Bytestream, Stat, Storage, When, Writer, page};
+use super::{Bytestream, Stat, Storage, WriteCondition, Writer, page};
 use crate::lock::Lock;
 
 struct Object {
@@ -86,13 +86,13 @@ impl Storage for Memory {
         Ok(Some(stream::iter([Ok(bytes)]).boxed()))
     }
 
-    async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool> {
+    async fn put(&self, key: &str, bytes: Bytes, condition: WriteCondition) -> io::Result<bool> {
         let mut state = self.state.lock();
         let there = state.objects.get(key).map(|object| object.version.to_string());
-        let holds = match when {
-            When::Always => true,
-            When::Absent => there.is_none(),
-            When::Is(version) => there == Some(version),
+        let holds = match condition {
+            WriteCondition::Always => true,
+            WriteCondition::Absent => there.is_none(),
+            WriteCondition::Is(version) => there == Some(version),
         };
         if holds {
             self.set(&mut state, key, bytes);

@@ -54,9 +54,9 @@ pub(crate) struct Stat {
     pub(crate) version: Option<String>,
 }
 
-/// When a write is to happen.
+/// The condition under which a write happens.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum When {
+pub(crate) enum WriteCondition {
     /// In any case.
     Always,
     /// If there is nothing under the key.
@@ -90,7 +90,7 @@ pub(crate) trait Storage: Send + Sync {
         Ok(None)
     }
     /// Writes a small object. `false`: the condition did not hold.
-    async fn put(&self, key: &str, bytes: Bytes, when: When) -> io::Result<bool>;
+    async fn put(&self, key: &str, bytes: Bytes, condition: WriteCondition) -> io::Result<bool>;
     async fn writer(&self, key: &str) -> io::Result<Box<dyn Writer>>;
     /// Gives an object another name, replacing what had it. It may be there under both.
     async fn promote(&self, from: &str, to: &str) -> io::Result<()>;

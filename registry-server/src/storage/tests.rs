@@ -13,14 +13,14 @@ async fn keeps_its_promises(storage: &dyn Storage) {
     };
     assert_eq!(text(storage, "a/b").await, None);
     assert!(storage.stat("a/b").await.unwrap().is_none());
-    assert!(put("a/b", "one", When::Always).await.unwrap());
-    assert!(!put("a/b", "two", When::Absent).await.unwrap());
+    assert!(put("a/b", "one", WriteCondition::Always).await.unwrap());
+    assert!(!put("a/b", "two", WriteCondition::Absent).await.unwrap());
     assert_eq!(text(storage, "a/b").await.as_deref(), Some("one"));
     let version = storage.stat("a/b").await.unwrap().unwrap().version.unwrap();
-    assert!(put("a/b", "three", When::Is(version.clone())).await.unwrap());
-    assert!(!put("a/b", "four", When::Is(version.clone())).await.unwrap());
-    assert!(!put("a/none", "four", When::Is(version)).await.unwrap());
-    assert!(put("a/c", "five", When::Absent).await.unwrap());
+    assert!(put("a/b", "three", WriteCondition::Is(version.clone())).await.unwrap());
+    assert!(!put("a/b", "four", WriteCondition::Is(version.clone())).await.unwrap());
+    assert!(!put("a/none", "four", WriteCondition::Is(version)).await.unwrap());
+    assert!(put("a/c", "five", WriteCondition::Absent).await.unwrap());
     let part = storage.read("a/b", Some(1..4)).await.unwrap().unwrap();
     let part: Vec<_> = part.map(|bytes| bytes.unwrap()).collect().await;
     assert_eq!(part.concat(), b"hre");
@@ -37,7 +37,7 @@ async fn keeps_its_promises(storage: &dyn Storage) {
     drop(dropped);
     assert!(storage.promote("a/e", "a/f").await.is_err());
 
-    put("a/deep/g", "", When::Always).await.unwrap();
+    put("a/deep/g", "", WriteCondition::Always).await.unwrap();
     assert_eq!(storage.names("a/", None, 9).await.unwrap(), ["b", "c", "d"]);
     assert_eq!(storage.names("a/", Some("b"), 1).await.unwrap(), ["c"]);
     assert_eq!(storage.names("a/", Some("bb"), 9).await.unwrap(), ["c", "d"]);
@@ -49,11 +49,11 @@ async fn keeps_its_promises(storage: &dyn Storage) {
     assert_eq!(keys, expected.map(|(key, size)| (key.to_owned(), size)));
 
     let before = storage.now().await.unwrap();
-    put("a/h", "", When::Always).await.unwrap();
+    put("a/h", "", WriteCondition::Always).await.unwrap();
     assert!(storage.stat("a/h").await.unwrap().unwrap().modified >= before);
     storage.delete("a/deep/g").await.unwrap();
     storage.delete("a/deep/g").await.unwrap();
-    put("a/deep/g", "again", When::Absent).await.unwrap();
+    put("a/deep/g", "again", WriteCondition::Absent).await.unwrap();
     assert_eq!(text(storage, "a/deep/g").await.as_deref(), Some("again"));
     assert!(whole(storage, "a/deep/g", 4).await.is_err());
 }
@@ -98,7 +98,9 @@ async fn directories_of_earlier_versions_are_read_and_their_blobs_are_a_layouts(
     let large = "sha512:".to_owned() + &"0".repeat(128);
     let large = keys::blob(large.parse().unwrap());
     for key in [&keys::blob(new.digest), &large] {
-        assert!(directory.put(key, Bytes::from_static(b"{ }"), When::Absent).await.unwrap());
+        assert!(
+            directory.put(key, Bytes::from_static(b"{ }"), WriteCondition::Absent).await.unwrap()
+        );
     }
     let mut keys: Vec<_> = listed(&directory, keys::BLOBS).await.unwrap();
     keys.sort_by(|a, b| a.key.cmp(&b.key));

@@ -20,26 +20,26 @@ use tokio::sync::watch;
 
 use super::origin::Origins;
 use crate::content::Content;
-use crate::content::protocol::Kept;
+use crate::content::protocol::KeepOutcome;
 use crate::lock::Lock;
 use crate::metrics::Metrics;
 use crate::random::random;
 use crate::storage::Bytestream;
 use crate::{Options, keys};
 
-/// The bytes that a client wants which has those before.
+/// The range of bytes that a client asked for.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(crate) struct Rest {
+pub(crate) struct ByteRange {
     first: u64,
     last: Option<u64>,
 }
 
-impl Rest {
+impl ByteRange {
     /// What a `Range` says.
-    pub(crate) fn parse(range: &str) -> Option<Rest> {
+    pub(crate) fn parse(range: &str) -> Option<ByteRange> {
         let (first, last) = range.strip_prefix("bytes=")?.split_once('-')?;
         let last = if last.is_empty() { None } else { Some(last.parse().ok()?) };
-        Some(Rest { first: first.parse().ok()?, last })
+        Some(ByteRange { first: first.parse().ok()?, last })
     }
 
     /// The first of them; 0 where that is not the rest of a blob of this size.
@@ -89,11 +89,11 @@ impl Flights {
         &self,
         name: &str,
         digest: Digest,
-        rest: Rest,
+        range: ByteRange,
     ) -> Option<(Bytestream, Option<u64>)> {
         let flight = self.under_way.lock().get(&(name.to_owned(), digest)).cloned()?;
         let size = flight.size;
-        Some((flight.stream(rest), size))
+        Some((flight.stream(range), size))
     }
 
     /// Begins a download of at most so many bytes.
@@ -101,7 +101,7 @@ impl Flights {
         &self,
         name: &str,
         digest: Digest,
-        (size, rest): (Option<u64>, Rest),
+        (size, rest): (Option<u64>, ByteRange),
         (body, origins, largest): (Body, Origins, u64),
         metrics: Arc<Metrics>,
     ) -> io::Result<Bytestream> {
@@ -110,7 +110,7 @@ impl Flights {
         let flight = Flight { file: Arc::clone(&file), size, progress };
         let key = (name.to_owned(), digest);
         self.under_way.lock().insert(key.clone(), flight.clone());
-        let landing = Landing { key, under_way: Arc::clone(&self.under_way), told };
+        let landing = FlightGuard { key, under_way: Arc::clone(&self.under_way), told };
         let content = self.content.clone();
         tokio::spawn(async move {
             let arrived = arrive(&content, &landing, &file, (body, origins), largest).await;
@@ -127,13 +127,13 @@ impl Flights {
 }
 
 /// Takes the flight off the list, however it ends.
-struct Landing {
+struct FlightGuard {
     key: Key,
     under_way: Arc<Lock<HashMap<Key, Flight>>>,
     told: watch::Sender<Progress>,
 }
 
-impl Drop for Landing {
+impl Drop for FlightGuard {
     fn drop(&mut self) {
         self.under_way.lock().remove(&self.key);
     }
@@ -142,12 +142,12 @@ impl Drop for Landing {
 /// Takes all bytes, checks them, and gives them to the storage.
 async fn arrive(
     content: &Content,
-    landing: &Landing,
+    guard: &FlightGuard,
     file: &Arc<File>,
     (mut body, mut origins): (Body, Origins),
     largest: u64,
 ) -> io::Result<u64> {
-    let (name, digest) = &landing.key;
+    let (name, digest) = &guard.key;
     let key = format!("{}{}/data/0", keys::UPLOADS, random());
     let mut writer = content.storage.writer(&key).await?;
     let mut digester = Digester::new(digest.algorithm());
@@ -169,7 +169,7 @@ async fn arrive(
         let spooled = tokio::task::spawn_blocking(move || (&*to).write_all(&copy));
         spooled.await.map_err(io::Error::other)??;
         writer.write(bytes).await?;
-        landing.told.send_replace(Progress::Arrived(arrived));
+        guard.told.send_replace(Progress::Arrived(arrived));
     }
     let found = digester.finish();
     if found != *digest {
@@ -181,15 +181,15 @@ async fn arrive(
     let kept = content.adopt(name, *digest, &key).await?;
     content.storage.delete(&key).await?;
     match kept {
-        Kept::Yes => Ok(arrived),
+        KeepOutcome::Yes => Ok(arrived),
         _ => Err(io::ErrorKind::WouldBlock.into()),
     }
 }
 
 impl Flight {
     /// The bytes as they arrive.
-    fn stream(self, rest: Rest) -> Bytestream {
-        let from = rest.of(self.size);
+    fn stream(self, range: ByteRange) -> Bytestream {
+        let from = range.of(self.size);
         stream::try_unfold((self, from), |(mut flight, position)| async move {
             loop {
                 let progress = *flight.progress.borrow_and_update();
@@ -222,7 +222,7 @@ impl Flight {
 
 #[cfg(test)]
 mod tests {
-    use super::Rest;
+    use super::ByteRange;
 
     #[test]
     fn only_the_rest_of_a_blob_is_given_while_it_arrives() {
@@ -237,7 +237,7 @@ mod tests {
             ("bytes=-3", Some(10), 0),
             ("lines=3-", Some(10), 0),
         ] {
-            let rest = Rest::parse(range).unwrap_or_default();
+            let rest = ByteRange::parse(range).unwrap_or_default();
             assert_eq!(rest.of(size), first, "{range} of {size:?}");
         }
     }

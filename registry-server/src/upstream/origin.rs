@@ -36,11 +36,11 @@ impl Origins {
     ///
     /// # Errors
     /// Of the upstream.
-    pub(super) async fn open(&mut self, from: u64) -> Result<Body, Opening> {
+    pub(super) async fn open(&mut self, from: u64) -> Result<Body, OpenError> {
         let part = match (from, self.size) {
             (0, _) => None,
             (from, Some(size)) => Some(from..size),
-            (_, None) => return Err(Opening::Nobody),
+            (_, None) => return Err(OpenError::Nobody),
         };
         while let Some(peer) = self.left.pop_front() {
             match peer.repo.blob(self.digest, self.size, part.clone()).await {
@@ -53,8 +53,8 @@ impl Origins {
                 }
             }
         }
-        let Some(upstream) = self.upstream.take() else { return Err(Opening::Nobody) };
-        upstream.blob(self.digest, self.size, part).await.map_err(Opening::Upstream)
+        let Some(upstream) = self.upstream.take() else { return Err(OpenError::Nobody) };
+        upstream.blob(self.digest, self.size, part).await.map_err(OpenError::Upstream)
     }
 
     /// Whether a server beside this one gives it.
@@ -71,8 +71,8 @@ impl Origins {
             self.blame(&[last]);
         }
         self.open(from).await.map_err(|opening| match opening {
-            Opening::Nobody => fault,
-            Opening::Upstream(error) => io::Error::other(error),
+            OpenError::Nobody => fault,
+            OpenError::Upstream(error) => io::Error::other(error),
         })
     }
 
@@ -89,7 +89,7 @@ impl Origins {
 }
 
 /// Why a blob cannot be opened.
-pub(super) enum Opening {
+pub(super) enum OpenError {
     /// There is nobody left to ask.
     Nobody,
     /// The upstream says so.

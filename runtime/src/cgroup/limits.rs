@@ -188,6 +188,19 @@ impl Limits {
             let period = self.period.unwrap_or(100_000);
             settings.add("cpu", "cpu.max", format!("{quota} {period}"));
         }
+        self.shared(&mut settings);
+        if let Some(burst) = self.burst {
+            settings.add("cpu", "cpu.max.burst", burst.to_string());
+        }
+        self.only(&mut settings, 1);
+        for (file, value) in &self.own {
+            settings.add(controller_of(file), file, value.clone());
+        }
+        settings.0
+    }
+
+    /// The files that both kinds of tree have under one name.
+    fn shared(&self, settings: &mut Settings) {
         if let Some(cpus) = &self.cpus {
             settings.add("cpuset", "cpuset.cpus", cpus.clone());
         }
@@ -200,14 +213,6 @@ impl Limits {
         if let Some(idle) = self.idle {
             settings.add("cpu", "cpu.idle", idle.to_string());
         }
-        if let Some(burst) = self.burst {
-            settings.add("cpu", "cpu.max.burst", burst.to_string());
-        }
-        self.only(&mut settings, 1);
-        for (file, value) in &self.own {
-            settings.add(controller_of(file), file, value.clone());
-        }
-        settings.0
     }
 
     /// The files of the older trees, in the order of writing.
@@ -237,18 +242,7 @@ impl Limits {
         if let Some(quota) = self.quota {
             settings.add("cpu", "cpu.cfs_quota_us", quota.to_string());
         }
-        if let Some(cpus) = &self.cpus {
-            settings.add("cpuset", "cpuset.cpus", cpus.clone());
-        }
-        if let Some(mems) = &self.mems {
-            settings.add("cpuset", "cpuset.mems", mems.clone());
-        }
-        if let Some(pids) = self.pids {
-            settings.add("pids", "pids.max", or_max(pids));
-        }
-        if let Some(idle) = self.idle {
-            settings.add("cpu", "cpu.idle", idle.to_string());
-        }
+        self.shared(&mut settings);
         if let Some(burst) = self.burst {
             settings.add("cpu", "cpu.cfs_burst_us", burst.to_string());
         }

@@ -18,7 +18,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use crate::stage::{Doing, Failure, Reason, Role, StageConfig, Step};
+use crate::stage::{ErrorContext, Failure, Reason, Role, StageConfig, Step};
 pub(crate) use devices::all as all_devices;
 use limits::{Limits, Setting};
 use place::Hierarchy;

@@ -8,7 +8,7 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::limits::{Limits, Setting};
 use super::{limit, with_children, write_all};
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 
 /// How often, a millisecond apart, to look whether all processes have stopped or ended.
 const PATIENCE: u32 = 2000;

@@ -11,10 +11,11 @@ use rustix::event::{PollFd, PollFlags, poll};
 use task::Task;
 
 use super::wire::{self, FrameKind, Frames, Request};
-use super::{AttachOptions, Attached, State, Status, record, state};
+use super::{AttachOptions, AttachOutcome, State, Status, record, state};
+use crate::descriptors::LentDescriptors;
 use crate::stage::{Answer, Answers};
-use crate::streams::{Carrier, Theirs, is_readable, write_all};
-use crate::terminal::{DetachKeys, Pressed, Raw, Signals, size};
+use crate::streams::{Carrier, ProgramPipes, is_readable, write_all};
+use crate::terminal::{DetachKeys, KeyInput, Raw, Signals, size};
 use crate::{Error, Exec, ExitStatus, Result, Signal, sys};
 
 /// How long to wait between two looks where nothing tells of a change.
@@ -42,6 +43,9 @@ pub(super) fn connect(dir: &Path) -> Result<UnixStream> {
 fn lost<T>(_: T) -> Error {
     Error::Lost { process: "monitor" }
 }
+
+/// How long the end of a container takes after that of what runs in it.
+const END: Duration = Duration::from_secs(5);
 
 /// What is ready of the things a client waits for.
 struct Ready {
@@ -79,7 +83,7 @@ pub(super) fn attach(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let mut options = options.clone();
     loop {
         let monitor = state(dir)?.monitor;
@@ -90,7 +94,7 @@ pub(super) fn attach(
                 options.replay = false;
             }
             // It ended before anybody else could say so.
-            Err(Error::Lost { .. }) => return ended(dir).map(Attached::Exited),
+            Err(Error::Lost { .. }) => return ended(dir).map(AttachOutcome::Exited),
             other => return other,
         }
     }
@@ -116,7 +120,7 @@ fn attach_once(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let terminal = state(dir)?.terminal;
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
@@ -140,12 +144,12 @@ fn attach_once(
             client.pass_signals(&signals);
         }
         if ready.input && client.pass_input() {
-            return Ok(Attached::Detached);
+            return Ok(AttachOutcome::Detached);
         }
         if ready.line
             && let Some(status) = client.pass_output()?
         {
-            return Ok(Attached::Exited(status));
+            return Ok(AttachOutcome::Exited(status));
         }
     }
 }
@@ -203,8 +207,8 @@ impl Attachment<'_> {
             return false;
         }
         let (bytes, detach) = match self.keys.press(&buffer[..count]) {
-            Pressed::Detach(bytes) => (bytes, true),
-            Pressed::Keys(bytes) => (bytes, false),
+            KeyInput::Detach(bytes) => (bytes, true),
+            KeyInput::Keys(bytes) => (bytes, false),
         };
         if !bytes.is_empty() {
             self.send(FrameKind::Input, &bytes);
@@ -241,7 +245,8 @@ pub(super) fn exec(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
+    let first = state(dir)?.pid;
     let socket = connect(dir)?;
     let _hook = cut_on_cancel(&socket, task)?;
     let opened = pipes(exec, streams).map_err(Error::system("opening", "the standard streams"))?;
@@ -249,27 +254,50 @@ pub(super) fn exec(
         Some((theirs, carrier)) => (Vec::from(theirs), carrier),
         None => Default::default(),
     };
-    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).collect();
+    let lent = LentDescriptors::new(&exec.descriptors)?;
+    let fds: Vec<BorrowedFd<'_>> = theirs.iter().map(AsFd::as_fd).chain(lent.as_fds()).collect();
     let mut request = serde_json::to_vec(&Request::Exec(Box::new(exec.clone()))).map_err(lost)?;
     request.push(b'\n');
     sys::send_fds(&socket, &request, &fds).map_err(lost)?;
-    drop(theirs);
+    drop((theirs, lent));
     let mut answers = Answers::new(socket);
     let (answer, terminal) = answers.next().ok_or(Error::Lost { process: "exec stage" })?;
     match answer {
         Answer::Failed(failure) => return Err(failure.into()),
-        Answer::Exited(status) => return Ok(Attached::Exited(status)),
-        Answer::Started(_) if exec.detach => return Ok(Attached::Detached),
+        Answer::Exited(status) => return Ok(AttachOutcome::Exited(status)),
+        Answer::Started(_) if exec.detach => return Ok(AttachOutcome::Detached),
         Answer::Started(_) => {}
     }
     let options = AttachOptions { input: exec.interactive, ..options.clone() };
-    carrier
+    let ended = carrier
         .carry(task, || converse(&mut answers, terminal.as_ref(), &options, streams, task))
-        .map_err(Error::system("making", "a pipe"))?
+        .map_err(Error::system("making", "a pipe"))?;
+    match ended {
+        // With the container ends what runs in it.
+        Err(Error::Lost { .. }) if has_ended(dir, first, task) => {
+            Ok(AttachOutcome::Exited(ExitStatus::Signal(libc::SIGKILL)))
+        }
+        ended => ended,
+    }
+}
+
+/// Whether the container with this first process has ended, or is just ending.
+fn has_ended(dir: &Path, first: u32, task: &Task) -> bool {
+    let until = Instant::now() + END;
+    loop {
+        match state(dir) {
+            Ok(now) if now.status == Status::Running && now.pid == first => {}
+            _ => return true,
+        }
+        if Instant::now() > until || task.check().is_err() {
+            return false;
+        }
+        std::thread::sleep(STEP);
+    }
 }
 
 /// Pipes for a program that has no terminal.
-fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(Theirs, Carrier)>> {
+fn pipes(exec: &Exec, streams: Streams3<'_>) -> io::Result<Option<(ProgramPipes, Carrier)>> {
     match (exec.terminal, exec.detach) {
         (Some(_), _) => Ok(None),
         (None, true) => Carrier::null().map(Some),
@@ -289,7 +317,7 @@ pub(crate) fn converse(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     let signals = Signals::watch(options.forward_signals, terminal.is_some()).map_err(lost)?;
     let _raw = (terminal.is_some() && options.input).then(|| Raw::enter(streams[0]));
     let mut keys = DetachKeys::new(&options.detach_keys);
@@ -312,11 +340,11 @@ pub(crate) fn converse(
         if let (true, Some(terminal)) = (ready.input, terminal) {
             match take(streams[0], &mut keys) {
                 None => input = false,
-                Some(Pressed::Detach(bytes)) => {
+                Some(KeyInput::Detach(bytes)) => {
                     let _ = write_all(terminal.as_fd(), &bytes);
-                    return Ok(Attached::Detached);
+                    return Ok(AttachOutcome::Detached);
                 }
-                Some(Pressed::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
+                Some(KeyInput::Keys(bytes)) => drop(write_all(terminal.as_fd(), &bytes)),
             }
         }
         if ready.line {
@@ -325,7 +353,7 @@ pub(crate) fn converse(
                 reading = is_readable(terminal.as_fd()) && show(terminal, streams[1]);
             }
             return match answer {
-                Some((Answer::Exited(status), _)) => Ok(Attached::Exited(status)),
+                Some((Answer::Exited(status), _)) => Ok(AttachOutcome::Exited(status)),
                 _ => Err(Error::Lost { process: "exec stage" }),
             };
         }
@@ -355,12 +383,12 @@ fn show(terminal: &OwnedFd, to: BorrowedFd<'_>) -> bool {
 }
 
 /// Reads what the user types; nothing at the end of input.
-fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<Pressed> {
+fn take(from: BorrowedFd<'_>, keys: &mut DetachKeys) -> Option<KeyInput> {
     let mut buffer = [0; 4096];
     match rustix::io::read(from, &mut buffer) {
         Ok(0) => None,
         Ok(count) => Some(keys.press(&buffer[..count])),
-        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(Pressed::Keys(Vec::new())),
+        Err(rustix::io::Errno::INTR | rustix::io::Errno::AGAIN) => Some(KeyInput::Keys(Vec::new())),
         Err(_) => None,
     }
 }

@@ -5,7 +5,7 @@ use std::io::{self, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 
-use super::wire::{Frames, Incoming};
+use super::wire::{Frames, RequestBuffer};
 
 /// How much of the latest output a new client can be shown.
 const MAX_REPLAY: usize = 256 << 10;
@@ -24,7 +24,7 @@ pub(super) struct Client {
 }
 
 pub(super) enum ClientState {
-    Asking(Incoming),
+    Asking(RequestBuffer),
     Waiting,
     /// It waits for the check of health that runs.
     Checking,
@@ -33,7 +33,7 @@ pub(super) enum ClientState {
 
 impl Client {
     pub(super) fn new(socket: UnixStream) -> Client {
-        let state = ClientState::Asking(Incoming::default());
+        let state = ClientState::Asking(RequestBuffer::default());
         Client { socket, state, backlog: VecDeque::new(), fds: Vec::new(), gone: false }
     }
 

@@ -14,10 +14,10 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitOptions, waitpid};
 use serde::{Deserialize, Serialize};
 
-use super::monitor::{Inherited, Monitor};
+use super::monitor::{Monitor, MonitorState};
 use super::{State, Status, record};
-use crate::init::{self, Hooks, Running};
-use crate::stage::{Doing, StageInput, Step};
+use crate::init::{self, Hooks, RunningContainer};
+use crate::stage::{ErrorContext, StageInput, Step};
 use crate::sys;
 
 /// The input has ended: our copy would keep it open.
@@ -30,12 +30,12 @@ const MAX_HANDOVER: usize = 64 << 10;
 
 /// Which process this is after [`split`].
 pub(super) enum Side {
-    Guard(Ward),
+    Guard(WatchedMonitor),
     Monitor(Line),
 }
 
 /// The monitor, as its guard sees it.
-pub(super) struct Ward {
+pub(super) struct WatchedMonitor {
     pid: Option<Pid>,
     line: UnixStream,
 }
@@ -64,14 +64,14 @@ pub(super) fn split() -> Step<Side> {
         }
         pid => {
             let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
-            Ok(Side::Guard(Ward { pid, line: ours }))
+            Ok(Side::Guard(WatchedMonitor { pid, line: ours }))
         }
     }
 }
 
 impl Line {
     /// Gives the guard what it needs to take over.
-    pub(super) fn hand_over(&self, parts: &Inherited, lock: &std::fs::File) -> io::Result<()> {
+    pub(super) fn hand_over(&self, parts: &MonitorState, lock: &std::fs::File) -> io::Result<()> {
         let handover = Handover {
             state: parts.state.clone(),
             outputs: [parts.outputs[0].is_some(), parts.outputs[1].is_some()],
@@ -98,7 +98,7 @@ impl Line {
     }
 }
 
-impl Ward {
+impl WatchedMonitor {
     /// Whether it was killed.
     fn killed(&self) -> bool {
         loop {
@@ -114,7 +114,8 @@ impl Ward {
 }
 
 /// Waits as long as the monitor lives.
-pub(super) fn stand_by(mut given: StageInput, monitor: &Ward, hooks: Hooks) -> Step {
+pub(super) fn stand_by(mut given: StageInput, monitor: &WatchedMonitor, hooks: Hooks) -> Step {
+    drop(std::mem::take(&mut given.passed));
     let directory = given.take()?;
     let mut bytes = vec![0; MAX_HANDOVER];
     let (count, fds) = sys::receive_fds(&monitor.line, &mut bytes).unwrap_or_default();
@@ -208,11 +209,11 @@ fn take_over(
         return Ok(path);
     }
     let adopts = init::shares_processes(&given.config.spec);
-    let running = Running::inherited(state.pid, pidfd, &state.cgroups, adopts);
+    let running = RunningContainer::inherited(state.pid, pidfd, &state.cgroups, adopts);
     let known = now.and_then(|now| now.exit);
     let state = State { monitor: std::process::id(), exit: known, ..state };
     record::write_state(&directory, &state).doing("writing", "state.json")?;
-    let parts = Inherited {
+    let parts = MonitorState {
         given,
         running,
         listener,

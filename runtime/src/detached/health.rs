@@ -81,7 +81,7 @@ pub fn health(dir: &Path) -> Option<Health> {
 }
 
 /// A check that runs.
-pub(super) struct Started {
+pub(super) struct RunningCheck {
     answers: Answers,
     output: Option<OwnedFd>,
     text: Vec<u8>,
@@ -91,9 +91,9 @@ pub(super) struct Started {
     exceeded: bool,
 }
 
-impl Started {
-    pub(super) fn new(line: UnixStream, output: OwnedFd) -> Started {
-        Started {
+impl RunningCheck {
+    pub(super) fn new(line: UnixStream, output: OwnedFd) -> RunningCheck {
+        RunningCheck {
             answers: Answers::new(line),
             output: Some(output),
             text: Vec::new(),
@@ -136,7 +136,7 @@ pub(super) struct Checks {
     /// Until when failures do not count.
     begins_until: Instant,
     next: Instant,
-    running: Option<Started>,
+    running: Option<RunningCheck>,
 }
 
 impl Checks {
@@ -196,7 +196,7 @@ impl Checks {
     }
 
     /// A check was started; where it could not be, it has failed.
-    pub(super) fn started(&mut self, started: io::Result<Started>, now: Instant) {
+    pub(super) fn started(&mut self, started: io::Result<RunningCheck>, now: Instant) {
         match started {
             Ok(mut started) => {
                 let output = started.output.as_ref();

@@ -1,5 +1,6 @@
 //! The stage that brings one more program into a running container.
 
+use std::convert::Infallible;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -8,10 +9,10 @@ use std::path::Path;
 use oci_spec::runtime::Process;
 use rustix::fs::{Mode, OFlags};
 
-use crate::init::{self, Never, Program, Running, ended, wait_ready};
+use crate::init::{self, Program, RunningContainer, ended, wait_ready};
 use crate::spec::{environment, users};
 use crate::stage::{
-    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+    self, Answer, ErrorContext, Failure, Reason, Role, StageInput, StartReport, Step,
 };
 use crate::sys::{self, Side};
 use crate::{Error, Exec};
@@ -42,7 +43,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
         }
     }
     let config = &given.config;
-    let Role::Join { exec, cgroups } = &config.role else {
+    let Role::Join { cgroups, .. } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for joining"));
     };
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -51,12 +52,14 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
     init::give_streams(&config.spec, &stdio);
     sys::setns(container.as_fd(), init::listed_namespaces(&config.spec))
         .doing("joining", "the container")?;
-    let (ours, theirs) = UnixStream::pair().doing("making", "a socket")?;
+    let (ours, mut theirs) = UnixStream::pair().doing("making", "a socket")?;
     // SAFETY: a stage has one thread.
     match unsafe { sys::fork(&sys::Clone::default()) }.doing("starting", "the program")? {
         Side::Child => {
             drop(ours);
-            let failure = match become_program(config, exec, given, stdio, proc.as_fd(), &theirs) {
+            let made = given.passed.make_way(&mut theirs);
+            let became = made.and_then(|()| become_program(given, stdio, proc.as_fd(), &theirs));
+            let failure = match became {
                 Ok(never) => match never {},
                 Err(failure) => failure,
             };
@@ -64,8 +67,8 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
             sys::exit(125)
         }
         Side::Parent { pid, pidfd } => {
-            drop((theirs, stdio));
-            let running = Running::joined(pid, pidfd);
+            drop((theirs, stdio, std::mem::take(&mut given.passed)));
+            let running = RunningContainer::joined(pid, pidfd);
             let terminal = match wait_ready(&ours) {
                 Ok(mut fds) => fds.pop(),
                 Err(failure) => {
@@ -75,7 +78,7 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
                     return Err(if lost { init::lost(status) } else { failure });
                 }
             };
-            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
+            let started = Answer::Started(StartReport { pid, cgroups: Vec::new() });
             let _ = stage::answer(client, &started, terminal.as_ref().map(AsFd::as_fd));
             drop(terminal);
             init::follow(&running, client, false);
@@ -86,13 +89,15 @@ fn join_for(given: &mut StageInput, container: &OwnedFd, client: &UnixStream) ->
 }
 
 fn become_program(
-    config: &StageConfig,
-    exec: &Exec,
     given: &StageInput,
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
-) -> Step<Never> {
+) -> Step<Infallible> {
+    let config = &given.config;
+    let Role::Join { exec, .. } = &config.role else {
+        return Err(Failure::invalid("configuration", "it is not for joining"));
+    };
     init::die_with_parent()?;
     rustix::process::setsid().doing("starting", "a session")?;
     let flags = OFlags::PATH | OFlags::DIRECTORY | OFlags::CLOEXEC;
@@ -113,6 +118,7 @@ fn become_program(
         waits: None,
         bound: true,
         preserve_fds: 0,
+        passed: &given.passed,
         process: &process,
         filter: (filter, config.filter_flags),
         init: false,

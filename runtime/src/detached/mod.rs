@@ -30,7 +30,8 @@ pub use monitor::RESTART_MARK;
 use monitor_log::MonitorLog;
 pub(crate) use setup::monitor;
 
-use crate::stage::{self, Answer, Answers, Care, Role};
+use crate::descriptors::LentDescriptors;
+use crate::stage::{self, Answer, Answers, MonitorOptions, Role};
 use crate::{Bundle, Error, Exec, ExitStatus, Result, Signal, StartOptions};
 
 /// Streams of a detached container.
@@ -128,9 +129,9 @@ pub struct AttachOptions {
     pub replay: bool,
 }
 
-/// The end of an attachment.
+/// How an attachment ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Attached {
+pub enum AttachOutcome {
     /// The program ended.
     Exited(ExitStatus),
     /// The user pressed the detach keys; the program runs on.
@@ -149,7 +150,7 @@ pub fn launch(
     dir: &Path,
     bundle: Bundle,
     streams: Streams,
-    watch: Care,
+    watch: MonitorOptions,
     options: &StartOptions,
 ) -> Result<State> {
     let missing = |source| Error::NoContainer { path: dir.to_owned(), source };
@@ -160,9 +161,12 @@ pub fn launch(
     let role = Role::Monitor { interactive, held, watch: Box::new(watch) };
     let (config, filter) =
         crate::container::configure(bundle.spec, options, streams.terminal, role)?;
-    let fds = [bundle.rootfs.as_fd(), directory.as_fd()];
+    let lent = LentDescriptors::new(&options.descriptors)?;
+    let mut fds = vec![bundle.rootfs.as_fd(), directory.as_fd()];
+    fds.extend(lent.as_fds());
     let log = MonitorLog::create(dir).map_err(Error::system("creating", "monitor.log"))?;
     let mut stage = stage::spawn(&config, &filter, &fds, log.writer())?;
+    drop(lent);
     // The monitor has forked itself away from this process.
     let _ = stage.process.wait();
     let answer = Answers::new(stage.line).next();
@@ -182,7 +186,7 @@ pub fn launch(
 ///
 /// # Errors
 /// [`Error::NotRunning`], [`Error::NoContainer`], [`Error::Cancelled`].
-pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<Attached> {
+pub fn attach(dir: &Path, options: &AttachOptions, task: &Task) -> Result<AttachOutcome> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::attach(dir, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -196,7 +200,7 @@ pub fn attach_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     client::attach(dir, options, streams, task)
 }
 
@@ -204,7 +208,12 @@ pub fn attach_streams(
 ///
 /// # Errors
 /// As [`crate::Container::start`], [`Error::NotRunning`], [`Error::NoContainer`].
-pub fn exec(dir: &Path, exec: &Exec, options: &AttachOptions, task: &Task) -> Result<Attached> {
+pub fn exec(
+    dir: &Path,
+    exec: &Exec,
+    options: &AttachOptions,
+    task: &Task,
+) -> Result<AttachOutcome> {
     let (input, output, error) = (io::stdin(), io::stdout(), io::stderr());
     client::exec(dir, exec, options, [input.as_fd(), output.as_fd(), error.as_fd()], task)
 }
@@ -219,7 +228,7 @@ pub fn exec_streams(
     options: &AttachOptions,
     streams: Streams3<'_>,
     task: &Task,
-) -> Result<Attached> {
+) -> Result<AttachOutcome> {
     client::exec(dir, exec, options, streams, task)
 }
 

@@ -22,8 +22,8 @@ use super::setup::PIPE;
 use super::wire::{self, FrameKind, Frames, Request};
 use super::{HealthStatus, State, Status};
 use crate::cgroup::Cgroup;
-use crate::init::{self, Hooks, Running};
-use crate::stage::{self, Answer, Care, Failure, Role, StageConfig, StageInput};
+use crate::init::{self, Hooks, RunningContainer};
+use crate::stage::{self, Answer, Failure, MonitorOptions, Role, StageConfig, StageInput};
 use crate::{ExitStatus, OnFailure, Signal, sys};
 
 /// More than this is not kept for one client, or for the container's input.
@@ -40,9 +40,9 @@ const PATIENCE: u32 = 10;
 pub const RESTART_MARK: &str = "restart-now";
 
 /// What a monitor works with: made by it, or taken over from one that was killed.
-pub(super) struct Inherited {
+pub(super) struct MonitorState {
     pub(super) given: StageInput,
-    pub(super) running: Running,
+    pub(super) running: RunningContainer,
     pub(super) listener: UnixListener,
     /// Output and errors, or the terminal twice.
     pub(super) outputs: [Option<OwnedFd>; 2],
@@ -55,8 +55,8 @@ pub(super) struct Inherited {
 }
 
 pub(super) struct Monitor {
-    parts: Inherited,
-    watch: Care,
+    parts: MonitorState,
+    watch: MonitorOptions,
     clients: Vec<Client>,
     joined: Vec<Child>,
     /// Where it has taken over: what the monitor before it has left.
@@ -93,10 +93,10 @@ struct Ready {
 
 impl Monitor {
     /// A monitor without clients. `held`: the first client is waited for.
-    pub(super) fn new(parts: Inherited, held: bool, resumed: bool) -> io::Result<Monitor> {
+    pub(super) fn new(parts: MonitorState, held: bool, resumed: bool) -> io::Result<Monitor> {
         let watch = match &parts.given.config.role {
             Role::Monitor { watch, .. } => (**watch).clone(),
-            _ => Care::default(),
+            _ => MonitorOptions::default(),
         };
         let now = Instant::now();
         let checks = watch
@@ -285,14 +285,14 @@ impl Monitor {
     }
 
     /// Starts the program that checks, with a pipe for what it says.
-    fn start_check(&mut self, command: &[String]) -> io::Result<health::Started> {
+    fn start_check(&mut self, command: &[String]) -> io::Result<health::RunningCheck> {
         let (ours, theirs) = UnixStream::pair()?;
         let (output, writer) = io::pipe()?;
         let null = std::fs::File::open("/dev/null")?;
         let streams = [OwnedFd::from(null), writer.try_clone()?.into(), writer.into()];
         let exec = crate::Exec { args: command.to_vec(), ..crate::Exec::default() };
         self.join(&theirs, &streams, Box::new(exec));
-        Ok(health::Started::new(ours, output.into()))
+        Ok(health::RunningCheck::new(ours, output.into()))
     }
 
     fn wait(&mut self) -> Ready {
@@ -494,7 +494,7 @@ impl Monitor {
             user_namespace: ours.user_namespace,
             scopes: 0,
             terminal: exec.terminal,
-            other: None,
+            descriptors: exec.descriptors.clone(),
             role: Role::Join {
                 exec,
                 cgroups: self

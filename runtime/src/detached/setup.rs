@@ -5,11 +5,11 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixListener;
 
 use super::guard::{self, Line, Side};
-use super::monitor::{Inherited, Monitor};
+use super::monitor::{Monitor, MonitorState};
 use super::{State, Status, record};
 use crate::cgroup::Cgroup;
-use crate::init::{self, Hooks, Prepared, begin_with};
-use crate::stage::{self, Answer, Doing, Failure, Role, StageInput, Started, Step};
+use crate::init::{self, ContainerInputs, Hooks, begin_with};
+use crate::stage::{self, Answer, ErrorContext, Failure, Role, StageInput, StartReport, Step};
 use crate::sys;
 
 /// How much a pipe of the container holds; see [`super::monitor`] for why it is little.
@@ -43,7 +43,7 @@ pub(crate) fn monitor(mut given: StageInput, hooks: Hooks) -> Step {
 /// The container's whole life; gives its directory.
 fn watch_over(
     mut given: StageInput,
-    prepared: Prepared,
+    inputs: ContainerInputs,
     guard: Line,
     hooks: Hooks,
 ) -> Step<Option<std::path::PathBuf>> {
@@ -72,7 +72,7 @@ fn watch_over(
         cgroups: Vec::new(),
     };
     let line = given.line.try_clone().doing("copying", "a socket")?;
-    let mut running = begin_with(&mut given, prepared)?;
+    let mut running = begin_with(&mut given, inputs)?;
     if let Some(terminal) = running.terminal.take() {
         outputs[0] = Some(terminal.try_clone().doing("copying", "the terminal")?);
         input = Some(terminal);
@@ -85,7 +85,7 @@ fn watch_over(
         rustix::io::ioctl_fionbio(fd, true).doing("preparing", "the streams")?;
     }
     let pid = running.pid;
-    let parts = Inherited {
+    let parts = MonitorState {
         given,
         running,
         listener,
@@ -103,7 +103,7 @@ fn watch_over(
     let monitor = Monitor::new(parts, held, false).doing("preparing", "the monitor")?;
     tracing::debug!(pid, "the program runs");
     // A starter that is gone does not matter any more.
-    let _ = stage::answer(&line, &Answer::Started(Started { pid, cgroups }), None);
+    let _ = stage::answer(&line, &Answer::Started(StartReport { pid, cgroups }), None);
     drop(line);
     let directory = monitor.run();
     drop(lock);
@@ -121,10 +121,10 @@ fn listen(directory: &OwnedFd) -> Step<UnixListener> {
     Ok(listener)
 }
 
-type Ends = ([Option<OwnedFd>; 2], Option<OwnedFd>);
+type MonitorPipes = ([Option<OwnedFd>; 2], Option<OwnedFd>);
 
 /// Makes the pipes, leaves the container's ends with `given`, and gives ours.
-fn pipes(given: &mut StageInput, interactive: bool) -> Step<Ends> {
+fn pipes(given: &mut StageInput, interactive: bool) -> Step<MonitorPipes> {
     let pipe = || io::pipe().doing("making", "a pipe");
     let mut input = None;
     let theirs: OwnedFd = if interactive {

@@ -119,9 +119,9 @@ pub(super) fn ask(mut socket: &UnixStream, request: &Request) -> io::Result<()> 
 
 /// A request that arrives in pieces.
 #[derive(Debug, Default)]
-pub(super) struct Incoming(Vec<u8>);
+pub(super) struct RequestBuffer(Vec<u8>);
 
-impl Incoming {
+impl RequestBuffer {
     /// Adds a piece; gives the request once it is whole, and what came after it.
     pub(super) fn push(&mut self, bytes: &[u8]) -> io::Result<Option<(Request, Vec<u8>)>> {
         self.0.extend_from_slice(bytes);
@@ -152,7 +152,7 @@ mod tests {
             got.extend(frames.next().unwrap());
         }
         assert_eq!(got, [(FrameKind::Stdout, b"hello".to_vec()), (FrameKind::Input, Vec::new())]);
-        let mut incoming = Incoming::default();
+        let mut incoming = RequestBuffer::default();
         assert!(incoming.push(b"{\"sig").unwrap().is_none());
         let (request, rest) = incoming.push(b"nal\":9}\nrest").unwrap().unwrap();
         assert!(matches!(request, Request::Signal(9)));
@@ -167,7 +167,7 @@ mod tests {
         let mut frames = Frames::default();
         frames.push(&[1, 255, 255, 255, 255]);
         assert!(frames.next().is_err());
-        assert!(Incoming::default().push(b"junk\n").is_err());
-        assert!(Incoming::default().push(&vec![b'x'; MAX_REQUEST + 1]).is_err());
+        assert!(RequestBuffer::default().push(b"junk\n").is_err());
+        assert!(RequestBuffer::default().push(&vec![b'x'; MAX_REQUEST + 1]).is_err());
     }
 }

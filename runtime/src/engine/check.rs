@@ -110,8 +110,16 @@ fn linux(linux: &Linux, spec: &Spec) -> Result<()> {
     let spaces = linux.namespaces().as_deref().unwrap_or_default();
     let joined = |kind| spaces.iter().any(|one| one.typ() == kind && one.path().is_some());
     let made = |kind| spaces.iter().any(|one| one.typ() == kind);
+    let devices = linux.net_devices().as_ref().is_some_and(|list| !list.is_empty());
     refuse(&[
-        (linux.net_devices().as_ref().is_some_and(|list| !list.is_empty()), "linux.netDevices"),
+        (
+            devices && !made(LinuxNamespaceType::Network),
+            "linux.netDevices without a network namespace",
+        ),
+        (
+            devices && crate::in_user_namespace(),
+            "linux.netDevices for an ordinary user, whose devices they are not,",
+        ),
         (linux.intel_rdt().is_some(), "linux.intelRdt"),
         (
             joined(LinuxNamespaceType::User)
@@ -216,6 +224,7 @@ mod tests {
             (r#"{"linux": {"sysctl": {"kernel.core_pattern": "x"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"sysctl": {"net.ipv4.ip_forward": "1"}}}"#, "linux.sysctl"),
             (r#"{"linux": {"intelRdt": {}}}"#, "linux.intelRdt"),
+            (r#"{"linux": {"netDevices": {"eth0": {}}}}"#, "linux.netDevices without"),
             (
                 r#"{"linux": {"memoryPolicy": {"mode": "MPOL_BIND", "nodes": "2-1"}}}"#,
                 "linux.memoryPolicy",

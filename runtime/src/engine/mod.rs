@@ -27,7 +27,7 @@ pub use process::ProcessChanges;
 pub use resources::Usage;
 pub(crate) use stage::{accompany, attend, create, exec as join, failed, hooks_inside};
 
-use crate::stage::{Answer, Answers, Role, StageConfig, Waits};
+use crate::stage::{Answer, Answers, EngineDetails, Role, StageConfig};
 use crate::streams::Carrier;
 use crate::terminal::Raw;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys};
@@ -67,7 +67,7 @@ pub struct NewContainer {
 /// A container as the runtime-spec describes it, and what other runtimes add.
 #[derive(Debug, Clone, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Described {
+pub struct OciState {
     /// Version of the runtime-spec.
     pub oci_version: String,
     /// Its id.
@@ -91,7 +91,7 @@ pub struct Described {
 
 /// A process that was started for an engine.
 #[derive(Debug)]
-pub struct Started {
+pub struct StartedProcess {
     /// As this process sees it.
     pub pid: u32,
     /// Our end of its terminal, if no receiver was named.
@@ -109,7 +109,7 @@ impl Engine {
     /// # Errors
     /// [`Error::Invalid`] for what is not supported, by the name of the field; as
     /// [`crate::Container::start`] otherwise.
-    pub fn create(&self, id: &str, new: &NewContainer) -> Result<Started> {
+    pub fn create(&self, id: &str, new: &NewContainer) -> Result<StartedProcess> {
         let bundle = new.bundle.canonicalize().map_err(Error::system("opening", &new.bundle))?;
         let mut spec: Spec = record::read_json(&bundle.join("config.json"))?;
         check::bundle(&spec)?;
@@ -130,10 +130,10 @@ impl Engine {
         bundle: &Path,
         spec: Spec,
         directory: &Path,
-    ) -> Result<Started> {
+    ) -> Result<StartedProcess> {
         let root = spec.root().as_ref().map(|root| root.path().clone()).unwrap_or_default();
         let rootfs = bundle.join(root);
-        let waits = Waits {
+        let waits = EngineDetails {
             bundle: bundle.display().to_string(),
             rootfs: rootfs.clone(),
             preserve_fds: new.connections.preserve_fds,
@@ -197,10 +197,10 @@ impl Engine {
     ///
     /// # Errors
     /// [`Error::NoContainer`].
-    pub fn state(&self, id: &str) -> Result<Described> {
+    pub fn state(&self, id: &str) -> Result<OciState> {
         let record = StateFile::read(&self.root, id)?;
         let status = self.status(&record);
-        Ok(Described {
+        Ok(OciState {
             oci_version: record.spec.version().clone(),
             pid: if status == "stopped" { 0 } else { record.pid },
             status,
@@ -214,7 +214,7 @@ impl Engine {
     }
 
     /// All containers, by id.
-    pub fn list(&self) -> Vec<Described> {
+    pub fn list(&self) -> Vec<OciState> {
         let entries = fs::read_dir(&self.root).into_iter().flatten().flatten();
         let ids = entries.filter_map(|entry| entry.file_name().into_string().ok());
         let mut list: Vec<_> = ids.filter_map(|id| self.state(&id).ok()).collect();
@@ -288,7 +288,7 @@ impl Engine {
     ///
     /// # Errors
     /// As [`crate::Container::start`]; [`Error::NotRunning`].
-    pub fn exec(&self, id: &str, process: &Process, to: &Connections) -> Result<Started> {
+    pub fn exec(&self, id: &str, process: &Process, to: &Connections) -> Result<StartedProcess> {
         check::process(process)?;
         let record = StateFile::read(&self.root, id)?;
         let state = self.status(&record);
@@ -427,8 +427,8 @@ fn finish(
     record: &StateFile,
     directory: &Path,
     listener: Option<(PathBuf, Option<OwnedFd>)>,
-    tell: impl FnOnce() -> Result<Started>,
-) -> Result<Started> {
+    tell: impl FnOnce() -> Result<StartedProcess>,
+) -> Result<StartedProcess> {
     if let Some((path, fd)) = listener {
         let fd = fd.ok_or(Error::Lost { process: "first process" })?;
         send_listener(&path, record, fd.as_fd())?;
@@ -466,7 +466,7 @@ fn configure(
         user_namespace: crate::in_user_namespace() || inner,
         scopes: 0,
         terminal: terminal.then_some(size),
-        other: None,
+        descriptors: Vec::new(),
         role,
     };
     Ok((config, filter.unwrap_or_default()))
@@ -484,7 +484,7 @@ fn run_stage(
     config: &StageConfig,
     filter: &[sys::Instruction],
     fds: &[BorrowedFd<'_>],
-) -> Result<(crate::stage::Started, Vec<OwnedFd>)> {
+) -> Result<(crate::stage::StartReport, Vec<OwnedFd>)> {
     let mut stage = crate::stage::spawn(config, filter, fds, std::process::Stdio::inherit())?;
     let mut answers = Answers::new(stage.line);
     let answer = answers.next_with_all();
@@ -498,8 +498,8 @@ fn run_stage(
 }
 
 /// Reports a new process to the receiver that was named.
-fn connect(to: &Connections, pid: u32, terminal: Option<OwnedFd>) -> Result<Started> {
-    let mut started = Started { pid, terminal };
+fn connect(to: &Connections, pid: u32, terminal: Option<OwnedFd>) -> Result<StartedProcess> {
+    let mut started = StartedProcess { pid, terminal };
     if let (Some(path), Some(terminal)) = (&to.console_socket, &started.terminal) {
         let socket = UnixStream::connect(path).map_err(Error::system("connecting to", path))?;
         sys::send_fds(&socket, b"/dev/ptmx", &[terminal.as_fd()])

@@ -1,19 +1,20 @@
 //! The stages of an engine's containers: they start a process and end, so that it becomes a child
 //! of the process that adopts orphans.
 
+use std::convert::Infallible;
 use std::io::{Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use oci_spec::runtime::ContainerState;
+use oci_spec::runtime::{ContainerState, LinuxNamespaceType, Spec};
 use rustix::fs::{Mode, OFlags};
 
 use super::hooks::{self, Moment};
 use crate::Error;
 use crate::cgroup::Cgroup;
-use crate::init::{self, Never, Program};
+use crate::init::{self, Program};
 use crate::stage::{
-    self, Answer, Doing, Failure, Reason, Role, StageConfig, StageInput, Started, Step,
+    self, Answer, ErrorContext, Failure, Reason, Role, StageConfig, StageInput, StartReport, Step,
 };
 use crate::sys::{self, Side};
 
@@ -32,23 +33,57 @@ pub(crate) fn failed(error: Error) -> Failure {
 }
 
 /// Makes a container whose program waits.
-pub(crate) fn create(mut given: StageInput) -> Step {
+pub(crate) fn create(mut given: StageInput, device: init::MoveDevice) -> Step {
     let line = given.line.try_clone().doing("copying", "a socket")?;
-    let running = init::begin(&mut given)?;
+    let running = init::begin_for_engine(&mut given, device)?;
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
-    let started = Answer::Started(Started { pid: running.pid, cgroups });
+    let started = Answer::Started(StartReport { pid: running.pid, cgroups });
     let fds: Vec<BorrowedFd<'_>> = running.descriptors.iter().map(AsFd::as_fd).collect();
     stage::answer_with(&line, &started, &fds).doing("answering", "the engine")
 }
 
-/// Supervisor's side of [`attend`]: runs the hooks that belong between the namespaces and the files
-/// of a container.
-pub(crate) fn accompany(config: &StageConfig, pid: u32, mut report: &UnixStream) -> Step {
-    let Role::Create(waits) = &config.role else { return Ok(()) };
-    if config.spec.hooks().is_none() || peek(report)? != Some(b'N') {
+/// Whether something is done between the namespaces and the files of a container.
+fn is_attended(config: &StageConfig) -> bool {
+    matches!(config.role, Role::Create(_))
+        && (config.spec.hooks().is_some() || devices(&config.spec).next().is_some())
+}
+
+/// The devices that a container gets, each with its name inside.
+fn devices(spec: &Spec) -> impl Iterator<Item = (&String, Option<&str>)> {
+    let linux = spec.linux().as_ref();
+    let listed = linux.and_then(|linux| linux.net_devices().as_ref()).into_iter().flatten();
+    listed.map(|(name, device)| (name, device.name().as_deref()))
+}
+
+/// Moves the devices of this machine that a container gets into its network namespace.
+fn give_devices(spec: &Spec, pid: u32, device: init::MoveDevice) -> Step {
+    let linux = spec.linux().as_ref();
+    let spaces = linux.and_then(|linux| linux.namespaces().as_deref()).unwrap_or_default();
+    let network = spaces.iter().find(|one| one.typ() == LinuxNamespaceType::Network);
+    let joined = network.and_then(|network| network.path().clone());
+    let namespace = joined.unwrap_or_else(|| format!("/proc/{pid}/ns/net").into());
+    let mut all: Vec<_> = devices(spec).collect();
+    all.sort_unstable();
+    all.into_iter().try_for_each(|(name, inside)| {
+        let moved = device(name, inside, &namespace);
+        moved.map_err(|why| Failure::invalid("linux.netDevices", why))
+    })
+}
+
+/// Supervisor's side of [`attend`]: moves devices, and runs the hooks that belong between the namespaces
+/// and the files of a container.
+pub(crate) fn accompany(
+    config: &StageConfig,
+    pid: u32,
+    mut report: &UnixStream,
+    device: Option<init::MoveDevice>,
+) -> Step {
+    let (Role::Create(waits), Some(device)) = (&config.role, device) else { return Ok(()) };
+    if !is_attended(config) || peek(report)? != Some(b'N') {
         return Ok(());
     }
     report.read_exact(&mut [0]).doing("waiting for", "the container")?;
+    give_devices(&config.spec, pid, device)?;
     for moment in [Moment::Prestart, Moment::CreateRuntime] {
         let creating = ContainerState::Creating;
         hooks::run(&config.spec, moment, &config.id, &waits.bundle, pid, creating)
@@ -72,7 +107,7 @@ fn peek(report: &UnixStream) -> Step<Option<u8>> {
 
 /// Container's side: its namespaces are there; gives its process id as the machine sees it.
 pub(crate) fn attend(config: &StageConfig, mut report: &UnixStream) -> Step<u32> {
-    if !matches!(config.role, Role::Create(_)) || config.spec.hooks().is_none() {
+    if !is_attended(config) {
         return Ok(0);
     }
     report.write_all(b"N").doing("reporting to", "the supervisor")?;
@@ -130,7 +165,7 @@ pub(crate) fn exec(mut given: StageInput) -> Step {
         Side::Parent { pid, .. } => {
             drop((theirs, stdio));
             let descriptors = init::wait_ready(&ours)?;
-            let started = Answer::Started(Started { pid, cgroups: Vec::new() });
+            let started = Answer::Started(StartReport { pid, cgroups: Vec::new() });
             let fds: Vec<BorrowedFd<'_>> = descriptors.iter().map(AsFd::as_fd).collect();
             stage::answer_with(&given.line, &started, &fds).doing("answering", "the engine")
         }
@@ -164,7 +199,7 @@ fn become_program(
     mut stdio: [Option<OwnedFd>; 3],
     proc: BorrowedFd<'_>,
     report: &UnixStream,
-) -> Step<Never> {
+) -> Step<Infallible> {
     let config = &given.config;
     let Role::Exec { process, preserve_fds, .. } = &config.role else {
         return Err(Failure::invalid("configuration", "it is not for a further process"));
@@ -190,5 +225,6 @@ fn become_program(
         waits: None,
         bound: false,
         preserve_fds: *preserve_fds,
+        passed: &given.passed,
     })
 }

@@ -10,7 +10,7 @@ use std::path::Path;
 use oci_spec::runtime::{Capability, LinuxNamespaceType, Spec};
 use rustix::process::{Pid, Signal, WaitOptions, kill_process, wait};
 
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 use crate::sys;
 
 /// The first version of Landlock that has scopes (Linux 6.12).

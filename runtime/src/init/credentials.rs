@@ -8,7 +8,7 @@ use rustix::process::{Resource, Rlimit};
 
 use super::exec::Filter;
 use super::filesystem::write_proc;
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 use crate::sys;
 
 /// Every capability, at the place of its number.
@@ -108,7 +108,7 @@ fn scheduling(process: &Process) -> Step {
         Flag::SchedFlagUtilClampMin => 0x20,
         Flag::SchedFlagUtilClampMax => 0x40,
     };
-    let scheduling = sys::Scheduling {
+    let scheduling = sys::SchedAttr {
         policy,
         flags: wanted.flags().iter().flatten().fold(0, |bits, flag| bits | bit(flag)),
         nice: wanted.nice().unwrap_or(0),
@@ -116,7 +116,7 @@ fn scheduling(process: &Process) -> Step {
         runtime: wanted.runtime().unwrap_or(0),
         deadline: wanted.deadline().unwrap_or(0),
         period: wanted.period().unwrap_or(0),
-        ..sys::Scheduling::default()
+        ..sys::SchedAttr::default()
     };
     sys::schedule(scheduling).doing("setting", "the scheduler")
 }

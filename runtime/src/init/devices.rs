@@ -11,7 +11,7 @@ use rustix::fs::{CWD, FileType, Mode, OFlags};
 
 use super::mounts::{self, MountOptions};
 use super::tree::{self, Make};
-use crate::stage::{Doing, Failure, StageConfig, Step};
+use crate::stage::{ErrorContext, Failure, StageConfig, Step};
 use crate::sys;
 
 /// Character devices every container has: name, major, minor.

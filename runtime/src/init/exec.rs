@@ -1,5 +1,6 @@
 //! The container's first process, from its birth to the user's program.
 
+use std::convert::Infallible;
 use std::ffi::CString;
 use std::io::{self, Write};
 use std::net::Shutdown;
@@ -13,8 +14,9 @@ use super::filesystem::{self, Sources};
 use super::namespaces::Namespaces;
 use super::{credentials, devices, memory, reaper, tree};
 use crate::cgroup::Cgroup;
+use crate::descriptors::ProgramDescriptors;
 use crate::engine::{self, hooks::Moment};
-use crate::stage::{Doing, Failure, Reason, Role, StageConfig, StageInput, Step};
+use crate::stage::{ErrorContext, Failure, Reason, Role, StageConfig, StageInput, Step};
 use crate::sys;
 
 /// What the child takes over from the supervisor.
@@ -30,8 +32,12 @@ pub(crate) struct Launch<'a> {
 }
 
 /// Becomes the user's program, or says why not.
-pub(crate) fn child(launch: Launch<'_>) -> ! {
-    let report = launch.report.try_clone();
+pub(crate) fn child(mut launch: Launch<'_>) -> ! {
+    if let Err(failure) = launch.given.passed.make_way(&mut launch.report) {
+        fail(&launch.report, &failure);
+        sys::exit(125)
+    }
+    let report = launch.given.passed.copy(&launch.report);
     let waited = launch.gate.is_some();
     let failure = match set_up(launch) {
         Ok(never) => match never {},
@@ -56,10 +62,7 @@ pub(crate) fn fail(mut report: &UnixStream, failure: &Failure) {
     let _ = report.write_all(&bytes);
 }
 
-/// What never exists.
-pub(crate) enum Never {}
-
-fn set_up(launch: Launch<'_>) -> Step<Never> {
+fn set_up(launch: Launch<'_>) -> Step<Infallible> {
     let Launch { given, mut stdio, sources, cgroup, namespaces, gate, report } = launch;
     let config = &given.config;
     // Monitors and engines leave a container alone when they are killed; a monitor that is killed
@@ -122,6 +125,7 @@ fn set_up(launch: Launch<'_>) -> Step<Never> {
         waits: gate.as_ref().map(|gate| Wait { gate: gate.as_fd(), config, pid }),
         bound,
         preserve_fds: engine.map_or(0, |waits| waits.preserve_fds),
+        passed: &given.passed,
     };
     run_program(program)
 }
@@ -197,6 +201,8 @@ pub(crate) struct Program<'a> {
     pub(crate) bound: bool,
     /// How many descriptors from 3 on it keeps.
     pub(crate) preserve_fds: u32,
+    /// Descriptors that it gets beside these.
+    pub(crate) passed: &'a ProgramDescriptors,
 }
 
 /// What an engine's container waits for, and what it then runs first.
@@ -224,9 +230,9 @@ impl Wait<'_> {
 }
 
 /// Gives up everything the program must not have, and becomes it.
-pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
-    let Program { process, filter, init, proc, report, terminal, waits, bound, preserve_fds } =
-        program;
+pub(crate) fn run_program(program: Program<'_>) -> Step<Infallible> {
+    let Program { process, filter, init, proc, report, terminal, waits, bound, .. } = program;
+    let (preserve_fds, passed) = (program.preserve_fds, program.passed);
     labels(process, proc)?;
     credentials::limits(process, proc)?;
     let arguments = c_strings(process.args().as_deref().unwrap_or_default())?;
@@ -269,6 +275,7 @@ pub(crate) fn run_program(program: Program<'_>) -> Step<Never> {
         waits.as_ref().map_or(Ok(()), Wait::pass)?;
     }
     drop(listener);
+    passed.place()?;
     reaper::default_signals();
     if init {
         reaper::split()?;

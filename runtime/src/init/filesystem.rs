@@ -12,7 +12,7 @@ use super::tree::{self, Make};
 use super::{copy_up, devices, namespaces};
 use crate::engine::hooks::{self, Moment};
 use crate::ids::IdMaps;
-use crate::stage::{Doing, Failure, Role, StageConfig, Step};
+use crate::stage::{ErrorContext, Failure, Role, StageConfig, Step};
 use crate::{cgroup, engine, sys};
 
 /// `PROC_SUPER_MAGIC`
@@ -112,9 +112,9 @@ enum PreparedMount {
     Cgroups(OwnedFd, Vec<(String, OwnedFd)>),
 }
 
-/// The container's file system, with this process in it.
+/// The container's root file system after `pivot_root`.
 #[derive(Debug)]
-pub(crate) struct Entered {
+pub(crate) struct EnteredRoot {
     pub(crate) root: OwnedFd,
     /// The container's own procfs.
     pub(crate) proc: OwnedFd,
@@ -138,7 +138,7 @@ pub(crate) fn enter(
     mut sources: Sources,
     pid: u32,
     own: bool,
-) -> Step<Entered> {
+) -> Step<EnteredRoot> {
     let private =
         rustix::mount::MountPropagationFlags::PRIVATE | rustix::mount::MountPropagationFlags::REC;
     if own {
@@ -215,7 +215,7 @@ pub(crate) fn enter(
         true => {}
         false => change_root(&sources.rootfs)?,
     }
-    Ok(Entered { root: sources.rootfs, proc })
+    Ok(EnteredRoot { root: sources.rootfs, proc })
 }
 
 /// Where hooks expect the root file system that run when it is complete, but the machine's files

@@ -4,7 +4,7 @@ use oci_spec::runtime::{
     Linux, LinuxMemoryPolicy, MemoryPolicyFlagType as Flag, MemoryPolicyModeType as Mode,
 };
 
-use crate::stage::{Doing, Failure, Step};
+use crate::stage::{ErrorContext, Failure, Step};
 use crate::sys;
 
 /// The kernel knows no more nodes.

@@ -10,7 +10,6 @@ mod memory;
 mod mounts;
 mod namespaces;
 mod orphans;
-mod other;
 mod owners;
 mod reaper;
 mod supervisor;
@@ -20,7 +19,7 @@ pub(crate) use borders::{adopt, close, end_adopted, scopes, shares_processes};
 pub(crate) use credentials::CAPABILITIES;
 pub(crate) use devices::terminal;
 pub(crate) use exec::{
-    Never, Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
+    Program, die_with_parent, fail, join_keyring, run_program, streams, take_terminal,
 };
 pub(crate) use memory::{nodes as memory_nodes, policy as memory_policy};
 pub(crate) use namespaces::{
@@ -28,8 +27,8 @@ pub(crate) use namespaces::{
 };
 pub(crate) use orphans::Orphans;
 pub(crate) use supervisor::{
-    Prepared, Running, begin, begin_with, ended, follow, lost, outcome, prepare, read_status,
-    release, wait_ready,
+    ContainerInputs, RunningContainer, begin_for_engine, begin_with, ended, follow, lost, outcome,
+    prepare, read_status, release, wait_ready,
 };
 
 use std::os::fd::AsFd;
@@ -45,12 +44,18 @@ pub struct Hooks {
     pub ended: fn(&std::path::Path),
     /// Its health has changed. Called in a process of its own.
     pub health: fn(&std::path::Path, HealthStatus),
+    /// Moves a device of this machine into the network namespace at a path, under a new name if there is one.
+    pub device: MoveDevice,
 }
+
+/// See [`Hooks::device`]; the error says what failed.
+pub type MoveDevice = fn(&str, Option<&str>, &std::path::Path) -> std::result::Result<(), String>;
 
 /// Becomes a container's first process, its supervisor or a program joining it, if this process
 /// was started as one; never returns then. Must be the first line of `main`.
 pub fn init() {
-    init_with(Hooks { ended: |_| {}, health: |_, _| {} });
+    let device: MoveDevice = |_, _, _| Err("this program does not move devices".to_owned());
+    init_with(Hooks { ended: |_| {}, health: |_, _| {}, device });
 }
 
 /// As [`init`], with what monitors call.
@@ -73,7 +78,7 @@ fn enter(hooks: Hooks) -> i32 {
         Role::Supervise => supervisor::supervise(given),
         Role::Monitor { .. } => crate::detached::monitor(given, hooks),
         Role::Join { .. } => crate::detached::join(given),
-        Role::Create(_) => crate::engine::create(given),
+        Role::Create(_) => crate::engine::create(given, hooks.device),
         Role::Exec { .. } => crate::engine::join(given),
     };
     match result {

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use oci_spec::runtime::{Linux, LinuxNamespaceType, Spec};
 
 use crate::ids::{self, IdMaps};
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 use crate::sys::{self, Side};
 
 /// The plan for one container.

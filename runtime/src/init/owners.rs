@@ -11,7 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::fs::{CWD, FileType, Mode, OFlags, XattrFlags};
 use rustix::io::Errno;
 
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 
 /// `UID:GID` of a file that only looks as if it were root's.
 const NAME: &str = "user.rbuild.owner";
@@ -53,19 +53,19 @@ pub(crate) fn answer(listener: OwnedFd) -> Step {
     let open = |path: &str| rustix::fs::open(path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty());
     let proc = open("/proc").doing("opening", "/proc")?;
     let root = open("/").doing("opening", "/")?;
-    let answering = Answering { listener, proc, root };
+    let answering = OwnerHandler { listener, proc, root };
     let thread = std::thread::Builder::new().name("owners".to_owned());
     thread.spawn(move || answering.all()).doing("starting", "a thread")?;
     Ok(())
 }
 
-struct Answering {
+struct OwnerHandler {
     listener: OwnedFd,
     proc: OwnedFd,
     root: OwnedFd,
 }
 
-impl Answering {
+impl OwnerHandler {
     fn all(&self) {
         // SAFETY: root and working directory stop being shared with the other threads, which do
         // not look at this thread's.

@@ -2,7 +2,7 @@
 
 use rustix::process::{Pid, WaitOptions};
 
-use crate::stage::{Doing, Step};
+use crate::stage::{ErrorContext, Step};
 use crate::sys;
 
 /// Gives every signal its default meaning and blocks none, as a fresh program expects it.

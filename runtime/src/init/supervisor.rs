@@ -11,16 +11,17 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus, WaitOptions, waitid};
 
 use super::exec::Launch;
-use super::other::{self, Other};
 use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
-use crate::stage::{self, Answer, Doing, Failure, Reason, Role, StageInput, Started, Step};
+use crate::stage::{
+    self, Answer, ErrorContext, Failure, Reason, Role, StageInput, StartReport, Step,
+};
 use crate::sys::{self, Side};
 use crate::{ExitStatus, Signal};
 
 /// A container that runs.
 #[derive(Debug)]
-pub(crate) struct Running {
+pub(crate) struct RunningContainer {
     pub(crate) pid: u32,
     pub(crate) pidfd: OwnedFd,
     pub(crate) terminal: Option<OwnedFd>,
@@ -32,40 +33,55 @@ pub(crate) struct Running {
     adopts: bool,
     /// For an engine: our end of the terminal, and that at which the filter asks.
     pub(crate) descriptors: Vec<OwnedFd>,
-    /// The runtime that made it, if that is not this one.
-    pub(super) other: Option<Other>,
 }
 
-/// What a container is made of and joins, opened.
+/// The namespaces and the mount sources of a container, opened.
 #[derive(Debug)]
-pub(crate) struct Prepared {
+pub(crate) struct ContainerInputs {
     namespaces: namespaces::Namespaces,
     sources: filesystem::Sources,
 }
 
 /// Opens what the container is made of. It may be in the hands of the starter (`/proc/PID/fd/N`), which
 /// is out of reach from inside the container's domain.
-pub(crate) fn prepare(given: &mut StageInput) -> Step<Prepared> {
+pub(crate) fn prepare(given: &mut StageInput) -> Step<ContainerInputs> {
     let rootfs = given.take()?;
     let linux = given.config.spec.linux().as_ref();
     let linux = linux.ok_or_else(|| Failure::invalid("spec", "it has no linux section"))?;
     let namespaces = namespaces::plan(linux)?;
     let sources = filesystem::open_sources(&given.config, rootfs, namespaces.new_mount())?;
-    Ok(Prepared { namespaces, sources })
+    Ok(ContainerInputs { namespaces, sources })
 }
 
 /// Makes the container and waits until its program runs.
-pub(crate) fn begin(given: &mut StageInput) -> Step<Running> {
-    if let Some(runtime) = given.config.other.take() {
-        return other::begin(given, runtime);
-    }
+pub(crate) fn begin(given: &mut StageInput) -> Step<RunningContainer> {
     let prepared = prepare(given)?;
     begin_with(given, prepared)
 }
 
+/// As [`begin`], for a container of an engine.
+pub(crate) fn begin_for_engine(
+    given: &mut StageInput,
+    device: super::MoveDevice,
+) -> Step<RunningContainer> {
+    let prepared = prepare(given)?;
+    begin_and_attend(given, prepared, Some(device))
+}
+
 /// As [`begin`], of what was opened before.
-pub(crate) fn begin_with(given: &mut StageInput, prepared: Prepared) -> Step<Running> {
-    let Prepared { namespaces, sources } = prepared;
+pub(crate) fn begin_with(
+    given: &mut StageInput,
+    prepared: ContainerInputs,
+) -> Step<RunningContainer> {
+    begin_and_attend(given, prepared, None)
+}
+
+fn begin_and_attend(
+    given: &mut StageInput,
+    prepared: ContainerInputs,
+    device: Option<super::MoveDevice>,
+) -> Step<RunningContainer> {
+    let ContainerInputs { namespaces, sources } = prepared;
     let created = matches!(given.config.role, Role::Create(_));
     let gate = created.then(|| given.take()).transpose()?;
     let mut stdio = [None, None, None];
@@ -106,15 +122,16 @@ pub(crate) fn begin_with(given: &mut StageInput, prepared: Prepared) -> Step<Run
             super::exec::child(launch)
         }
         Side::Parent { pid, pidfd } => {
-            drop((theirs, stdio, sources));
+            drop((theirs, stdio, sources, std::mem::take(&mut given.passed)));
             drop(gate);
             tracing::debug!(pid, "made the process and its namespaces");
-            let mut running = Running { cgroup, adopts, ..Running::joined(pid, pidfd) };
+            let mut running =
+                RunningContainer { cgroup, adopts, ..RunningContainer::joined(pid, pidfd) };
             let place = running.cgroup.as_ref().filter(|_| namespaces.new_user());
             let ready = namespaces::enter(back.iter())
                 .and_then(|()| place.map_or(Ok(()), |cgroup| cgroup.join(pid)))
                 .and_then(|()| namespaces.map_ids(pid, &ours))
-                .and_then(|()| crate::engine::accompany(&given.config, pid, &ours))
+                .and_then(|()| crate::engine::accompany(&given.config, pid, &ours, device))
                 .and_then(|()| wait_ready(&ours));
             match ready {
                 Ok(fds) if created => {
@@ -166,21 +183,21 @@ pub(crate) fn wait_ready(mut report: &UnixStream) -> Step<Vec<OwnedFd>> {
     }
 }
 
-impl Running {
+impl RunningContainer {
     /// A container that another process has made, and left to this one.
     pub(crate) fn inherited(
         pid: u32,
         pidfd: OwnedFd,
         cgroups: &[PathBuf],
         adopts: bool,
-    ) -> Running {
+    ) -> RunningContainer {
         let cgroup = Cgroup::inherit(cgroups);
-        Running { cgroup, adopts, ..Running::joined(pid, pidfd) }
+        RunningContainer { cgroup, adopts, ..RunningContainer::joined(pid, pidfd) }
     }
 
     /// A program that joined a container.
-    pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> Running {
-        Running {
+    pub(crate) fn joined(pid: u32, pidfd: OwnedFd) -> RunningContainer {
+        RunningContainer {
             pid,
             pidfd,
             terminal: None,
@@ -188,7 +205,6 @@ impl Running {
             cgroup: None,
             adopts: false,
             descriptors: Vec::new(),
-            other: None,
         }
     }
 
@@ -206,15 +222,15 @@ impl Running {
 }
 
 /// Waits for the end of a container, finds out why, and removes its cgroup.
-pub(crate) fn ended(running: &Running) -> ExitStatus {
-    let status = outcome(running);
-    release(running);
+pub(crate) fn ended(container: &RunningContainer) -> ExitStatus {
+    let status = outcome(container);
+    release(container);
     status
 }
 
-fn wait_for(running: &Running, options: WaitIdOptions) -> Option<WaitIdStatus> {
+fn wait_for(container: &RunningContainer, options: WaitIdOptions) -> Option<WaitIdStatus> {
     loop {
-        match waitid(rustix::process::WaitId::PidFd(running.pidfd.as_fd()), options) {
+        match waitid(rustix::process::WaitId::PidFd(container.pidfd.as_fd()), options) {
             Err(rustix::io::Errno::INTR) => {}
             other => return other.ok().flatten(),
         }
@@ -222,25 +238,22 @@ fn wait_for(running: &Running, options: WaitIdOptions) -> Option<WaitIdStatus> {
 }
 
 /// Waits for the end of a container and finds out why. What is left of it stays until [`release`].
-pub(crate) fn outcome(running: &Running) -> ExitStatus {
-    let status = wait_for(running, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
+pub(crate) fn outcome(container: &RunningContainer) -> ExitStatus {
+    let status = wait_for(container, WaitIdOptions::EXITED | WaitIdOptions::NOWAIT);
     let status = status.map_or(ExitStatus::Signal(libc::SIGKILL), read_status);
-    let short = || running.cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
+    let short = || container.cgroup.as_ref().is_some_and(Cgroup::out_of_memory);
     if !status.success() && short() { ExitStatus::OutOfMemory(status.code()) } else { status }
 }
 
 /// Collects what is left of a container that has ended, and removes its cgroup.
-pub(crate) fn release(running: &Running) {
-    wait_for(running, WaitIdOptions::EXITED);
-    if running.adopts {
+pub(crate) fn release(container: &RunningContainer) {
+    wait_for(container, WaitIdOptions::EXITED);
+    if container.adopts {
         borders::end_adopted();
     }
-    if let Some(cgroup) = &running.cgroup {
+    if let Some(cgroup) = &container.cgroup {
         cgroup.kill();
         cgroup.remove();
-    }
-    if let Some(other) = &running.other {
-        other.remove();
     }
 }
 
@@ -268,7 +281,7 @@ pub(crate) fn supervise(mut given: StageInput) -> Step {
         return Err(failure);
     }
     let cgroups = running.cgroup.as_ref().map(Cgroup::directories).unwrap_or_default();
-    let started = Answer::Started(Started { pid: running.pid, cgroups });
+    let started = Answer::Started(StartReport { pid: running.pid, cgroups });
     let terminal = running.terminal.take();
     let told = stage::answer(&line, &started, terminal.as_ref().map(AsFd::as_fd));
     drop(terminal);
@@ -308,16 +321,16 @@ fn guard() -> Step {
 
 /// Passes signals on until the program ends. When the starter is gone the program is killed, if it
 /// is `bound` to it.
-pub(crate) fn follow(running: &Running, mut line: &UnixStream, bound: bool) {
+pub(crate) fn follow(container: &RunningContainer, mut line: &UnixStream, bound: bool) {
     let mut listening = true;
     loop {
-        let mut fds = vec![PollFd::new(&running.pidfd, PollFlags::IN)];
+        let mut fds = vec![PollFd::new(&container.pidfd, PollFlags::IN)];
         if listening {
             fds.push(PollFd::from_borrowed_fd(line.as_fd(), PollFlags::IN));
         }
         match poll(&mut fds, None) {
             Ok(_) | Err(rustix::io::Errno::INTR) => {}
-            Err(_) => return running.kill(),
+            Err(_) => return container.kill(),
         }
         if !fds[0].revents().is_empty() {
             return;
@@ -325,12 +338,12 @@ pub(crate) fn follow(running: &Running, mut line: &UnixStream, bound: bool) {
         if fds.get(1).is_some_and(|fd| !fd.revents().is_empty()) {
             let mut signal = [0];
             match line.read(&mut signal) {
-                Ok(1) if i32::from(signal[0]) == libc::SIGKILL => running.kill(),
-                Ok(1) => drop(running.signal(Signal(signal[0].into()))),
+                Ok(1) if i32::from(signal[0]) == libc::SIGKILL => container.kill(),
+                Ok(1) => drop(container.signal(Signal(signal[0].into()))),
                 Ok(_) | Err(_) => {
                     listening = false;
                     if bound {
-                        running.kill();
+                        container.kill();
                     }
                 }
             }

@@ -122,10 +122,10 @@ fn action(action: Action, errno: Option<u32>, asks: bool) -> Result<u32> {
 }
 
 /// A name, the place of a rule for it in the profile, and the rule.
-type Named<'a> = (&'a str, usize, &'a LinuxSyscall);
+type NamedRule<'a> = (&'a str, usize, &'a LinuxSyscall);
 
 /// The names of a profile in order: sorted once, they are not searched for in each table.
-fn named(profile: &LinuxSeccomp) -> Vec<Named<'_>> {
+fn named(profile: &LinuxSeccomp) -> Vec<NamedRule<'_>> {
     let rules = profile.syscalls().as_deref().unwrap_or_default().iter().enumerate();
     let names = rules.flat_map(|(place, rule)| {
         rule.names().iter().map(move |name| (name.as_str(), place, rule))
@@ -137,7 +137,7 @@ fn named(profile: &LinuxSeccomp) -> Vec<Named<'_>> {
 
 /// The rules of each number that an architecture has, in the order of the profile.
 fn numbered<'a>(
-    named: &[Named<'a>],
+    named: &[NamedRule<'a>],
     mut known: &[(&str, u16)],
 ) -> Vec<(u32, usize, &'a LinuxSyscall)> {
     let mut rules = Vec::with_capacity(named.len());
@@ -155,7 +155,7 @@ fn numbered<'a>(
 
 fn add_convention(
     segments: &mut Segments,
-    (profile, named): (&LinuxSeccomp, &[Named<'_>]),
+    (profile, named): (&LinuxSeccomp, &[NamedRule<'_>]),
     convention: &Convention,
     asks: bool,
 ) -> Result<()> {

@@ -20,9 +20,9 @@ const REFUSED: u32 = 4002;
 
 const X32_BIT: u32 = 0x4000_0000;
 
-/// How a call is made.
+/// The ABI of a system call.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Way {
+enum SyscallAbi {
     Bits64,
     X32,
     Bits32,
@@ -30,7 +30,7 @@ enum Way {
 
 /// One call, what the profile says to it, and what the kernel answered.
 struct Call {
-    way: Way,
+    abi: SyscallAbi,
     name: &'static str,
     number: u32,
     first: u64,
@@ -39,9 +39,9 @@ struct Call {
 
 fn make(call: &Call) -> i32 {
     let mut answer: u64;
-    match call.way {
-        Way::Bits64 | Way::X32 => {
-            let bit = if call.way == Way::X32 { X32_BIT } else { 0 };
+    match call.abi {
+        SyscallAbi::Bits64 | SyscallAbi::X32 => {
+            let bit = if call.abi == SyscallAbi::X32 { X32_BIT } else { 0 };
             // SAFETY: the filter answers every call itself; the kernel does nothing.
             unsafe {
                 asm!("syscall", inlateout("rax") u64::from(call.number | bit) => answer,
@@ -50,7 +50,7 @@ fn make(call: &Call) -> i32 {
             }
         }
         // SAFETY: as above; rbx is put back, which the compiler keeps for itself.
-        Way::Bits32 => unsafe {
+        SyscallAbi::Bits32 => unsafe {
             asm!("xchg rbx, {first}", "int 0x80", "xchg rbx, {first}",
                 first = inout(reg) call.first => _,
                 inlateout("rax") u64::from(call.number) => answer,
@@ -103,7 +103,11 @@ fn said(profile: &LinuxSeccomp, name: &str, first: u64) -> u32 {
 }
 
 fn calls(profile: &LinuxSeccomp) -> Vec<Call> {
-    let ways = [(Way::Bits64, tables::X86_64), (Way::X32, tables::X32), (Way::Bits32, tables::X86)];
+    let ways = [
+        (SyscallAbi::Bits64, tables::X86_64),
+        (SyscallAbi::X32, tables::X32),
+        (SyscallAbi::Bits32, tables::X86),
+    ];
     let mut calls = Vec::new();
     for (way, table) in ways {
         let names = |name: &String| table.iter().any(|(known, _)| known == name);
@@ -131,11 +135,11 @@ fn calls(profile: &LinuxSeccomp) -> Vec<Call> {
                 0x1_0000_0028,
             ] {
                 // A program of 32 bits has no more than those.
-                let first = if way == Way::Bits32 { first & 0xffff_ffff } else { first };
+                let first = if way == SyscallAbi::Bits32 { first & 0xffff_ffff } else { first };
                 let newer = *number > newest;
                 let expected =
                     if newer { libc::ENOSYS.unsigned_abs() } else { said(profile, name, first) };
-                calls.push(Call { way, name, number: u32::from(*number), first, expected });
+                calls.push(Call { abi: way, name, number: u32::from(*number), first, expected });
             }
         }
     }
@@ -200,12 +204,12 @@ fn the_kernel_answers_every_call_as_the_profile_says_in_every_way() {
         let telling = telling(&profile);
         let calls = calls(&telling);
         let answers = ask_the_kernel(&compile::compile(&telling, false).unwrap(), &calls);
-        for way in [Way::Bits64, Way::X32, Way::Bits32] {
-            let allowed = calls.iter().filter(|call| call.way == way && call.expected == ALLOWED);
+        for way in [SyscallAbi::Bits64, SyscallAbi::X32, SyscallAbi::Bits32] {
+            let allowed = calls.iter().filter(|call| call.abi == way && call.expected == ALLOWED);
             assert!(allowed.count() > 1000, "{way:?}");
         }
         for (call, answer) in calls.iter().zip(answers) {
-            let Call { way, name, first, expected, .. } = call;
+            let Call { abi: way, name, first, expected, .. } = call;
             assert_eq!(
                 answer, *expected as i32,
                 "{name}({first:#x}) {way:?} with {capabilities:?}"

@@ -40,11 +40,11 @@ pub(crate) fn resolve(
 /// How many compiled profiles are remembered.
 const MEMORY: usize = 8;
 
-type Compiled = (LinuxSeccomp, Arc<[Instruction]>);
+type CompiledFilter = (LinuxSeccomp, Arc<[Instruction]>);
 
 /// The program of a profile, compiled once per process.
 pub(crate) fn compiled(profile: &LinuxSeccomp) -> Result<Arc<[Instruction]>> {
-    static KNOWN: Mutex<Vec<Compiled>> = Mutex::new(Vec::new());
+    static KNOWN: Mutex<Vec<CompiledFilter>> = Mutex::new(Vec::new());
     let mut known = KNOWN.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some((_, program)) = known.iter().find(|(known, _)| known == profile) {
         return Ok(Arc::clone(program));

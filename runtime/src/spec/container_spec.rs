@@ -42,6 +42,8 @@ pub struct ProcessSpec {
     pub command: Vec<String>,
     /// `NAME=value` lines, laid over the image's.
     pub env: Vec<String>,
+    /// Lines laid over the image's first, in which `${NAME}` is the value that the image has.
+    pub env_merge: Vec<String>,
     /// Names removed from the image's environment.
     pub unset_env: Vec<String>,
     /// Whether the image's variables are left out.
@@ -245,6 +247,8 @@ pub struct NetworkSpec {
     pub hosts: Vec<(String, IpAddr)>,
     /// The image's own `/etc/hosts` is left alone.
     pub no_hosts: bool,
+    /// With what `/etc/hosts` begins in place of the machine's or nothing; `none` is nothing.
+    pub hosts_file: Option<PathBuf>,
     /// The image's own `/etc/hostname` is left alone.
     pub no_hostname: bool,
     /// What stands in `/etc/resolv.conf`.
@@ -379,6 +383,7 @@ impl ProcessSpec {
             entrypoint,
             command,
             env,
+            env_merge,
             unset_env,
             unset_all,
             user,
@@ -393,6 +398,7 @@ impl ProcessSpec {
             entrypoint: now.entrypoint.or(entrypoint),
             command: last(command, now.command),
             env: both(env, now.env),
+            env_merge: both(env_merge, now.env_merge),
             unset_env: both(unset_env, now.unset_env),
             unset_all: unset_all || now.unset_all,
             user: now.user.or(user),
@@ -490,6 +496,7 @@ impl NetworkSpec {
             expose,
             hosts,
             no_hosts,
+            hosts_file,
             no_hostname,
             dns,
             http_proxy,
@@ -506,6 +513,7 @@ impl NetworkSpec {
             domainname: now.domainname.or(domainname),
             hosts: both(hosts, now.hosts),
             no_hosts: no_hosts || now.no_hosts,
+            hosts_file: now.hosts_file.or(hosts_file),
             no_hostname: no_hostname || now.no_hostname,
             dns: dns.merge(now.dns),
             http_proxy: now.http_proxy.or(http_proxy),

@@ -18,7 +18,14 @@ pub(super) fn environment(
         lines.push("TERM=xterm".to_owned());
     }
     let of_image = config.env.iter().filter(|_| !spec.process.unset_all);
-    for line in of_image.chain(&spec.process.env) {
+    for line in of_image {
+        set(&mut lines, line)?;
+    }
+    for line in &spec.process.env_merge {
+        let line = expanded(line, &lines);
+        set(&mut lines, &line)?;
+    }
+    for line in &spec.process.env {
         set(&mut lines, line)?;
     }
     lines.retain(|line| !spec.process.unset_env.iter().any(|name| name_of(line) == name));
@@ -47,6 +54,44 @@ pub(crate) fn set(lines: &mut Vec<String>, line: &str) -> Result<()> {
     Ok(())
 }
 
+/// A line with the values of variables in place of `$NAME` and `${NAME}`; nothing for one that is not there.
+fn expanded(line: &str, lines: &[String]) -> String {
+    let value = |name: &str| {
+        let line = lines.iter().find(|line| name_of(line) == name && !name.is_empty());
+        line.map_or("", |line| &line[name.len() + 1..])
+    };
+    let mut parts = line.split('$');
+    let mut text = parts.next().unwrap_or_default().to_owned();
+    for part in parts {
+        let plain = |at: char| !at.is_ascii_alphanumeric() && at != '_';
+        let (name, rest) = match part.strip_prefix('{').and_then(|part| part.split_once('}')) {
+            Some(inside) => inside,
+            None => part.split_at(part.find(plain).unwrap_or(part.len())),
+        };
+        text.push_str(value(name));
+        text.push_str(rest);
+    }
+    text
+}
+
 fn name_of(line: &str) -> &str {
     line.split('=').next().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_of_other_variables_are_merged() {
+        let lines = ["A=one".to_owned(), "B_2=two=2".to_owned()];
+        for (line, expected) in [
+            ("N=${A}-x", "N=one-x"),
+            ("N=$A/$B_2:$C.", "N=one/two=2:."),
+            ("N=${A", "N={A"),
+            ("N=x", "N=x"),
+        ] {
+            assert_eq!(expanded(line, &lines), expected, "{line}");
+        }
+    }
 }

@@ -34,6 +34,8 @@ pub struct Lifecycle {
     pub pidfile: Option<PathBuf>,
     /// Where the number of its monitor is written at each start.
     pub monitor_pidfile: Option<PathBuf>,
+    /// Containers that are started before it, by name or id.
+    pub requires: Vec<String>,
 }
 
 /// Whether a container is started again when it ends.
@@ -190,6 +192,7 @@ impl Lifecycle {
             timeout,
             pidfile,
             monitor_pidfile,
+            requires,
         } = self;
         Lifecycle {
             labels: both(labels, now.labels),
@@ -203,6 +206,7 @@ impl Lifecycle {
             timeout: if now.timeout == 0 { timeout } else { now.timeout },
             pidfile: now.pidfile.or(pidfile),
             monitor_pidfile: now.monitor_pidfile.or(monitor_pidfile),
+            requires: both(requires, now.requires),
         }
     }
 }

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 
 use super::{check, exit, receive_fds, send_fds, set_ids, setns};
 
-/// What a new process is to be.
+/// The namespaces and the cgroup of a new process.
 #[derive(Debug, Default)]
 pub(crate) struct Clone<'a> {
     /// `CLONE_NEW*`
@@ -31,21 +31,22 @@ pub(crate) unsafe fn fork(clone: &Clone<'_>) -> io::Result<Side> {
     Ok(made.map_or(Side::Child, |(pid, pidfd)| Side::Parent { pid, pidfd }))
 }
 
-/// Makes a new process in an existing user namespace, which its new namespaces belong to. Who makes it
-/// stays outside: a process between the two enters, and makes the other in its parent's name.
+/// Makes a new process in an existing user namespace, which owns its new namespaces. The caller
+/// stays outside: a helper process joins the user namespace, and makes the new process as a child of
+/// the caller (`CLONE_PARENT`).
 ///
 /// # Safety
 /// As [`fork`].
 pub(crate) unsafe fn fork_in(user: BorrowedFd<'_>, clone: &Clone<'_>) -> io::Result<Side> {
     let (ours, theirs) = std::os::unix::net::UnixStream::pair()?;
-    let between = Clone { namespaces: 0, cgroup: clone.cgroup };
+    let helper = Clone { namespaces: 0, cgroup: clone.cgroup };
     // SAFETY: as the caller promises.
-    let forked = unsafe { fork(&between) }?;
+    let forked = unsafe { fork(&helper) }?;
     let Side::Parent { pid, .. } = forked else {
         drop(ours);
         let made = setns(user, libc::CLONE_NEWUSER)
             .and_then(|()| set_ids(0, 0, Some(&[])))
-            // SAFETY: the copy has one thread too.
+            // SAFETY: the helper has one thread too.
             .and_then(|()| unsafe { clone3(clone.namespaces | CLONE_PARENT, 0, None) });
         let sent = match made {
             Ok(None) => return Ok(Side::Child),
@@ -59,10 +60,10 @@ pub(crate) unsafe fn fork_in(user: BorrowedFd<'_>, clone: &Clone<'_>) -> io::Res
     };
     drop(theirs);
     let mut errno = [0; 4];
-    let told = receive_fds(&ours, &mut errno);
-    let between = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
-    let _ = rustix::process::waitpid(between, rustix::process::WaitOptions::empty());
-    match told?.1.pop() {
+    let received = receive_fds(&ours, &mut errno);
+    let helper = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
+    let _ = rustix::process::waitpid(helper, rustix::process::WaitOptions::empty());
+    match received?.1.pop() {
         Some(pidfd) => Ok(Side::Parent { pid: pid_of(&pidfd)?, pidfd }),
         None => Err(io::Error::from_raw_os_error(i32::from_ne_bytes(errno))),
     }
@@ -78,7 +79,7 @@ fn pid_of(pidfd: &OwnedFd) -> io::Result<u32> {
     line.and_then(|pid| pid.trim().parse().ok()).ok_or_else(|| io::ErrorKind::NotFound.into())
 }
 
-/// The child gets nothing.
+/// Calls `clone3(2)`: the number and the pidfd of the child, `None` in the child itself.
 ///
 /// # Safety
 /// As [`fork`].

@@ -60,7 +60,7 @@ fn exit_codes_and_signals() {
     // Pid 1 is immune against its own signals, as everywhere; a child is not.
     assert_eq!(end("sh -c 'kill -9 $$'; exit $?"), ExitStatus::Code(137));
     let task = task::Task::silent();
-    let options = runtime::StartOptions { id: id(), init: false, owners: false, other: None };
+    let options = runtime::StartOptions { id: id(), ..runtime::StartOptions::default() };
     let bundle = root
         .bundle(&ContainerSpec {
             process: ProcessSpec { command: command(&["sleep", "100"]), ..ProcessSpec::default() },
@@ -537,7 +537,8 @@ fn own_program_is_not_writable() {
 fn cancel_kills() {
     let root = Rootfs::new();
     let task = task::Task::silent();
-    let options = runtime::StartOptions { id: id(), init: true, owners: false, other: None };
+    let options =
+        runtime::StartOptions { id: id(), init: true, ..runtime::StartOptions::default() };
     let bundle = root.bundle(&with_shell("trap '' TERM INT; sleep 1000", &plain())).unwrap();
     let container = runtime::Container::start(bundle, runtime::Stdio::Capture, &options).unwrap();
     let pid = container.pid();

@@ -7,8 +7,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use runtime::{
-    AttachOptions, Attached, Care, ContainerSpec, Error, Exec, ExitStatus, LogOptions, ProcessSpec,
-    Signal, StartOptions, State, Status, Streams,
+    AttachOptions, AttachOutcome, ContainerSpec, Error, Exec, ExitStatus, LogOptions,
+    MonitorOptions, ProcessSpec, Signal, StartOptions, State, Status, Streams,
 };
 use task::Task;
 
@@ -47,15 +47,15 @@ fn launch(root: &Rootfs, dir: &Path, line: &str, streams: Streams) -> Result<Sta
         ..ContainerSpec::default()
     };
     let bundle = root.bundle(&with_shell(line, &spec))?;
-    let options = StartOptions { id: id(), init: false, owners: false, other: None };
-    runtime::launch(dir, bundle, streams, Care::default(), &options)
+    let options = StartOptions { id: id(), ..StartOptions::default() };
+    runtime::launch(dir, bundle, streams, MonitorOptions::default(), &options)
 }
 
 /// Runs a client with files as streams and gives what it was shown.
 fn shown(
-    run: impl FnOnce([std::os::fd::BorrowedFd<'_>; 3]) -> Result<Attached, Error>,
+    run: impl FnOnce([std::os::fd::BorrowedFd<'_>; 3]) -> Result<AttachOutcome, Error>,
     input: &str,
-) -> (Result<Attached, Error>, String) {
+) -> (Result<AttachOutcome, Error>, String) {
     let files = tempfile::tempdir().unwrap();
     std::fs::write(files.path().join("in"), input).unwrap();
     let stdin = File::open(files.path().join("in")).unwrap();
@@ -87,7 +87,7 @@ fn the_end_waits_for_who_started_it() {
         |streams| runtime::attach_streams(dir.path(), &options(false), streams, &Task::silent()),
         "",
     );
-    assert_eq!(attached.unwrap(), Attached::Exited(ExitStatus::Code(3)));
+    assert_eq!(attached.unwrap(), AttachOutcome::Exited(ExitStatus::Code(3)));
     assert_eq!(text, "short\n");
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
 }
@@ -129,9 +129,15 @@ fn failed_start_is_told() {
         ..ContainerSpec::default()
     };
     let bundle = root.bundle(&spec).unwrap();
-    let options = StartOptions { id: id(), init: false, owners: false, other: None };
-    let error = runtime::launch(dir.path(), bundle, Streams::default(), Care::default(), &options)
-        .unwrap_err();
+    let options = StartOptions { id: id(), ..StartOptions::default() };
+    let error = runtime::launch(
+        dir.path(),
+        bundle,
+        Streams::default(),
+        MonitorOptions::default(),
+        &options,
+    )
+    .unwrap_err();
     assert_eq!(error.exit_code(), 127);
 }
 
@@ -144,7 +150,7 @@ fn attach_passes_input_and_output() {
         |files| runtime::attach_streams(dir.path(), &options(true), files, &Task::silent()),
         "typed\n",
     );
-    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Code(3)));
+    assert_eq!(end.unwrap(), AttachOutcome::Exited(ExitStatus::Code(3)));
     assert_eq!(text, "ready\ntyped\ngone\n");
 }
 
@@ -174,13 +180,19 @@ impl Waiting {
     fn new(spec: &ContainerSpec) -> Waiting {
         let waiting = Waiting { root: Rootfs::new(), dir: tempfile::tempdir().unwrap() };
         let bundle = waiting.root.bundle(&with_shell("sleep 1000", spec)).unwrap();
-        let options = StartOptions { id: id(), init: true, owners: false, other: None };
-        runtime::launch(waiting.dir.path(), bundle, Streams::default(), Care::default(), &options)
-            .unwrap();
+        let options = StartOptions { id: id(), init: true, ..StartOptions::default() };
+        runtime::launch(
+            waiting.dir.path(),
+            bundle,
+            Streams::default(),
+            MonitorOptions::default(),
+            &options,
+        )
+        .unwrap();
         waiting
     }
 
-    fn exec(&self, line: &str, exec: &Exec, input: &str) -> (Result<Attached, Error>, String) {
+    fn exec(&self, line: &str, exec: &Exec, input: &str) -> (Result<AttachOutcome, Error>, String) {
         let exec = Exec { args: command(&["sh", "-c", line]), ..exec.clone() };
         shown(
             |files| {
@@ -219,24 +231,27 @@ fn exec_joins() {
     let (end, text) = waiting.exec(line, &exec, "input\n");
     assert_eq!(
         end.unwrap_or_else(|error| panic!("{}", describe(&error))),
-        Attached::Exited(ExitStatus::Code(6))
+        AttachOutcome::Exited(ExitStatus::Code(6))
     );
     assert_eq!(
         text,
         "1 2\n/tmp\ninput\nlocalhost\nCapInh:0000000000000000CapEff:00000000a80425fbSeccomp:24\nseen\n"
     );
     let (end, _) = waiting.exec("kill -9 $$", &Exec::default(), "");
-    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Signal(9)));
+    assert_eq!(end.unwrap(), AttachOutcome::Exited(ExitStatus::Signal(9)));
     let detached = Exec { detach: true, ..Exec::default() };
     let (end, _) =
         waiting.exec("echo done > /tmp/done.new; mv /tmp/done.new /tmp/done", &detached, "");
-    assert_eq!(end.unwrap(), Attached::Detached);
+    assert_eq!(end.unwrap(), AttachOutcome::Detached);
     let (end, text) = waiting.exec(
         "until test -e /tmp/done; do sleep 0.01; done; cat /tmp/done",
         &Exec::default(),
         "",
     );
-    assert_eq!((end.unwrap(), text.as_str()), (Attached::Exited(ExitStatus::Code(0)), "done\n"));
+    assert_eq!(
+        (end.unwrap(), text.as_str()),
+        (AttachOutcome::Exited(ExitStatus::Code(0)), "done\n")
+    );
     let privileged = Exec { privileged: true, ..Exec::default() };
     let (_, text) = waiting.exec("grep Seccomp: /proc/self/status | tr -d '\\t'", &privileged, "");
     assert_eq!(text, "Seccomp:0\n");
@@ -292,7 +307,7 @@ fn exec_failures() {
     };
     assert_eq!(run("missing").unwrap_err().exit_code(), 127);
     assert_eq!(run("/etc/passwd").unwrap_err().exit_code(), 126);
-    assert_eq!(run("true").unwrap(), Attached::Exited(ExitStatus::Code(0)));
+    assert_eq!(run("true").unwrap(), AttachOutcome::Exited(ExitStatus::Code(0)));
 }
 
 /// A terminal of ours, as a user sits at one.
@@ -363,7 +378,7 @@ fn terminal_size_and_detach() {
         terminal.press(&[3]);
         terminal.until("interrupted");
         terminal.press(LEAVE);
-        assert_eq!(attached.join().unwrap().unwrap(), Attached::Detached);
+        assert_eq!(attached.join().unwrap().unwrap(), AttachOutcome::Detached);
     });
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Running);
     let again = Terminal::new(10, 20);
@@ -374,7 +389,7 @@ fn terminal_size_and_detach() {
         assert!(again.until("interrupted").contains("/dev/pts/0"));
         again.press(b"quit\r");
         assert!(again.until("got quit").contains("10 20"));
-        assert_eq!(attached.join().unwrap().unwrap(), Attached::Exited(ExitStatus::Code(2)));
+        assert_eq!(attached.join().unwrap().unwrap(), AttachOutcome::Exited(ExitStatus::Code(2)));
     });
 }
 
@@ -400,7 +415,7 @@ fn exec_with_a_terminal() {
         terminal.until("12 34");
         terminal.press(b"hello\r");
         terminal.until("got hello");
-        assert_eq!(client.join().unwrap().unwrap(), Attached::Exited(ExitStatus::Code(8)));
+        assert_eq!(client.join().unwrap().unwrap(), AttachOutcome::Exited(ExitStatus::Code(8)));
     });
 }
 
@@ -447,7 +462,7 @@ fn a_killed_monitor_is_replaced() {
         assert_eq!(waiter.join().unwrap().unwrap(), ExitStatus::Code(7));
         client.join().unwrap()
     });
-    assert_eq!(attached.0.unwrap(), Attached::Exited(ExitStatus::Code(7)));
+    assert_eq!(attached.0.unwrap(), AttachOutcome::Exited(ExitStatus::Code(7)));
     assert!(log_text(dir.path(), &LogOptions::default()).ends_with("bye\n"));
     assert_eq!(runtime::state(dir.path()).unwrap().status, Status::Exited);
 }
@@ -496,7 +511,7 @@ fn foreground_terminal() {
     let container = runtime::Container::start(
         bundle,
         stdio,
-        &StartOptions { id: id(), init: false, owners: false, other: None },
+        &StartOptions { id: id(), ..StartOptions::default() },
     )
     .unwrap();
     let status = container.interact(terminal.streams(), &Task::silent()).unwrap();
@@ -519,7 +534,7 @@ fn much_output_is_whole() {
         |files| runtime::attach_streams(dir.path(), &options(false), files, &Task::silent()),
         "",
     );
-    assert_eq!(end.unwrap(), Attached::Exited(ExitStatus::Code(0)));
+    assert_eq!(end.unwrap(), AttachOutcome::Exited(ExitStatus::Code(0)));
     assert_eq!(text.len(), 2_000_000);
     let mut logged = 0;
     runtime::logs(dir.path(), &LogOptions::default(), &Task::silent(), &mut |line| {

@@ -73,8 +73,7 @@ impl Rootfs {
     pub(crate) fn try_run(&self, spec: &ContainerSpec) -> Result<(ExitStatus, String), Error> {
         let output = Arc::new(Output::default());
         let task = Task::root("test", output.clone());
-        let options =
-            StartOptions { id: id(), init: spec.process.init, owners: false, other: None };
+        let options = StartOptions { id: id(), init: spec.process.init, ..StartOptions::default() };
         let container = Container::start(self.bundle(spec)?, Stdio::Capture, &options)?;
         let status = container.wait(&task)?;
         Ok((status, output.text()))

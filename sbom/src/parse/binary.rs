@@ -165,11 +165,11 @@ fn go_modules(version: &str, modules: &str) -> Vec<Package> {
 
 #[derive(Deserialize)]
 struct Audit {
-    packages: Vec<Audited>,
+    packages: Vec<AuditablePackage>,
 }
 
 #[derive(Deserialize)]
-struct Audited {
+struct AuditablePackage {
     name: String,
     version: String,
     #[serde(default)]

@@ -44,11 +44,11 @@ pub(crate) fn node_package(bytes: &[u8]) -> Option<Package> {
 #[derive(Deserialize)]
 struct CargoLock {
     #[serde(default)]
-    package: Vec<Locked>,
+    package: Vec<LockedPackage>,
 }
 
 #[derive(Deserialize)]
-struct Locked {
+struct LockedPackage {
     name: String,
     version: String,
 }

@@ -13,7 +13,7 @@ const HASH: u8 = 13;
 const OFF_PAGE: u8 = 3;
 
 pub(super) fn blobs(file: &[u8], budget: &mut usize, take: &mut dyn FnMut(&[u8])) -> Option<()> {
-    let (short, long): (Read, Read) = match (le32(file, 12)?, be32(file, 12)?) {
+    let (short, long): (NumberReader, NumberReader) = match (le32(file, 12)?, be32(file, 12)?) {
         (MAGIC, _) => (le16, le32),
         (_, MAGIC) => (be16, be32),
         _ => return None,
@@ -40,14 +40,14 @@ pub(super) fn blobs(file: &[u8], budget: &mut usize, take: &mut dyn FnMut(&[u8])
     Some(())
 }
 
-type Read = fn(&[u8], usize) -> Option<usize>;
+type NumberReader = fn(&[u8], usize) -> Option<usize>;
 
 fn chain(
     file: &[u8],
     size: usize,
     first: usize,
     length: usize,
-    (short, long): (Read, Read),
+    (short, long): (NumberReader, NumberReader),
 ) -> Option<Vec<u8>> {
     let mut blob = Vec::new();
     let mut next = first;

@@ -7,14 +7,14 @@
 use std::io::Read;
 use std::sync::OnceLock;
 
-use image::{Algorithm, Digest, Digester};
+use image::{Algorithm, Digest, DigestReader};
 use layers::{EntryKind, LayerEntries, Limits, decompress};
 use regex::bytes::{Match, Regex, RegexBuilder, RegexSet, RegexSetBuilder};
 use serde::{Deserialize, Serialize};
 use task::Task;
 
 use crate::Result;
-use crate::scan::{Digested, failed};
+use crate::scan::failed;
 
 mod allow;
 #[cfg(test)]
@@ -48,9 +48,9 @@ pub struct Secret {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Written {
+struct RulesFile {
     samples: Samples,
-    rule: Vec<WrittenRule>,
+    rule: Vec<RuleDocument>,
 }
 
 /// Where keys are samples that everybody knows.
@@ -75,7 +75,7 @@ impl Samples {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenRule {
+struct RuleDocument {
     id: String,
     what: String,
     pattern: String,
@@ -93,7 +93,7 @@ fn yes() -> bool {
 }
 
 struct SecretRule {
-    written: WrittenRule,
+    written: RuleDocument,
     /// Compiled where it is needed: a set says first which rules match at all.
     pattern: OnceLock<Regex>,
 }
@@ -108,13 +108,13 @@ struct Rules {
 fn rules() -> &'static Rules {
     static RULES: OnceLock<Rules> = OnceLock::new();
     RULES.get_or_init(|| {
-        let written: Written =
+        let file: RulesFile =
             toml::from_str(include_str!("rules.toml")).expect("the built-in rules are well formed");
-        let patterns = written.rule.iter().map(|rule| &rule.pattern);
+        let patterns = file.rule.iter().map(|rule| &rule.pattern);
         // Secrets are ASCII; with Unicode's classes compiling takes longer than many a build.
         let all = RegexSetBuilder::new(patterns).unicode(false).build();
-        let samples = written.samples;
-        let rules = written.rule.into_iter();
+        let samples = file.samples;
+        let rules = file.rule.into_iter();
         let rules = rules.map(|written| SecretRule { written, pattern: OnceLock::new() });
         let all = all.expect("the built-in patterns are well formed");
         Rules { rules: rules.collect(), all, samples }
@@ -239,7 +239,7 @@ pub fn redact(text: &str) -> String {
 /// [`crate::Error::Layer`] when the layer cannot be read, [`crate::Error::Cancelled`].
 pub fn search_layer(layer: impl Read, task: &Task) -> Result<(Vec<Secret>, Digest)> {
     let stream = decompress(task.reading(layer))?;
-    let mut stream = Digested { stream, digester: Digester::new(Algorithm::Sha256) };
+    let mut stream = DigestReader::new(stream, Algorithm::Sha256);
     let mut entries = LayerEntries::new(&mut stream, Limits::default());
     let (mut found, mut bytes) = (Vec::new(), Vec::new());
     while let Some(entry) = entries.next()? {
@@ -252,5 +252,5 @@ pub fn search_layer(layer: impl Read, task: &Task) -> Result<(Vec<Secret>, Diges
     }
     drop(entries);
     std::io::copy(&mut stream, &mut std::io::sink()).map_err(failed)?;
-    Ok((found, stream.digester.finish()))
+    Ok((found, stream.finish().1))
 }

@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use copy::bridge;
 
-pub use own::{Opened, open, sign};
+pub use own::{SignedClaim, open, sign};
 pub(crate) use policy::any;
 
 /// What a payload must say it is.

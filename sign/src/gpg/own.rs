@@ -13,9 +13,9 @@ use crate::simple_signing;
 /// No message is larger that `gpg` makes of a payload, or a payload that it takes out of one.
 const LIMIT: u64 = 8 << 20;
 
-/// What a good signature says.
+/// The claim of a good signature.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Opened {
+pub struct SignedClaim {
     /// The fingerprints of the key that signed, and of its primary key.
     pub signer: Vec<String>,
     /// The name that was signed.
@@ -83,7 +83,7 @@ pub async fn sign(
 ///
 /// # Errors
 /// [`Error::GpgFailed`]: it is not good, or malformed.
-pub async fn open(message: &[u8]) -> Result<Opened> {
+pub async fn open(message: &[u8]) -> Result<SignedClaim> {
     if message.len() as u64 > MAX_GPG {
         return Err(failed(format!("it has more than {MAX_GPG} bytes")));
     }
@@ -95,5 +95,5 @@ pub async fn open(message: &[u8]) -> Result<Opened> {
     if claims.kind != TYPE {
         return Err(failed(printable(&format!("it is a {:?}", claims.kind))));
     }
-    Ok(Opened { signer, name: claims.name, digest: claims.digest })
+    Ok(SignedClaim { signer, name: claims.name, digest: claims.digest })
 }

@@ -3,7 +3,7 @@
 use image::{Digest, Reference};
 
 use super::{GpgChild, GpgOutput, MAX_GPG, TYPE, command, run, signer};
-use crate::error::{Error, Rejected, Result};
+use crate::error::{Error, RejectedSignature, Result};
 use crate::mismatch::Mismatch;
 use crate::printable::printable;
 use crate::signed_identity::SignedIdentity;
@@ -103,7 +103,7 @@ pub(crate) fn any(
         match check(&ring, image, message, (identity, asked)).map_err(failed)? {
             Ok(signer) => return Ok(signer),
             Err(mismatch) => {
-                rejected.push(Rejected { origin: candidate.origin.clone(), mismatch });
+                rejected.push(RejectedSignature { origin: candidate.origin.clone(), mismatch });
             }
         }
     }

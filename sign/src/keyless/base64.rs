@@ -23,13 +23,13 @@ impl<'de> Deserialize<'de> for Number {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         #[derive(Deserialize)]
         #[serde(untagged)]
-        enum Written {
+        enum TextOrNumber {
             Text(String),
             Number(u64),
         }
-        match Written::deserialize(deserializer)? {
-            Written::Number(number) => Ok(Number(number)),
-            Written::Text(text) => text.parse().map(Number).map_err(de::Error::custom),
+        match TextOrNumber::deserialize(deserializer)? {
+            TextOrNumber::Number(number) => Ok(Number(number)),
+            TextOrNumber::Text(text) => text.parse().map(Number).map_err(de::Error::custom),
         }
     }
 }

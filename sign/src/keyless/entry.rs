@@ -69,10 +69,10 @@ struct Note {
     envelope: String,
 }
 
-/// What cosign 1 and 2 keep beside a signature: the promise alone.
+/// The annotation that cosign 1 and 2 keep beside a signature: the log's promise alone.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase", deny_unknown_fields)]
-struct Tagged {
+struct RekorBundle {
     signed_entry_timestamp: Base64,
     payload: TaggedPayload,
 }
@@ -87,9 +87,9 @@ struct TaggedPayload {
     log_id: String,
 }
 
-/// What the log was given to sign for.
+/// The signature that a log entry must be about.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Logged<'a> {
+pub(crate) struct LoggedSignature<'a> {
     /// What the signature was made over.
     pub(crate) signed: &'a [u8],
     /// The content of the envelope, where there is one.
@@ -106,7 +106,7 @@ impl LogEntry {
     /// It is malformed.
     pub(crate) fn of_annotation(json: &str) -> Result<LogEntry, String> {
         let malformed = |error: String| format!("its log entry is malformed: {error}");
-        let tagged: Tagged =
+        let tagged: RekorBundle =
             serde_json::from_str(json).map_err(|error| malformed(error.to_string()))?;
         let id = unhex(&tagged.payload.log_id).ok_or_else(|| malformed("the log's id".into()))?;
         let promise = Promise { signed_entry_timestamp: tagged.signed_entry_timestamp };
@@ -201,7 +201,7 @@ impl LogEntry {
     ///
     /// # Errors
     /// It is about something else.
-    pub(crate) fn check_body(&self, logged: &Logged<'_>) -> Result<(), String> {
+    pub(crate) fn check_body(&self, signature: &LoggedSignature<'_>) -> Result<(), String> {
         let body: Body = serde_json::from_slice(&self.canonicalized_body.0)
             .map_err(|error| format!("its log entry is malformed: {error}"))?;
         if let Some(KindVersion { kind, version }) = &self.kind_version
@@ -232,7 +232,7 @@ impl LogEntry {
                 return Err(format!("its log entry is a {kind:?} of version {version:?}"));
             }
         };
-        facts.are_of(logged)
+        facts.are_of(signature)
     }
 }
 
@@ -247,7 +247,7 @@ struct Facts {
 }
 
 impl Facts {
-    fn are_of(&self, logged: &Logged<'_>) -> Result<(), String> {
+    fn are_of(&self, logged: &LoggedSignature<'_>) -> Result<(), String> {
         let content = match (self.of_payload, logged.payload) {
             (true, None) => return Err("its log entry is about an envelope".to_owned()),
             (true, Some(payload)) => payload,

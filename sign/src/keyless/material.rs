@@ -86,7 +86,7 @@ impl Material {
         timestamp: Option<&str>,
     ) -> Result<Material, Refusal> {
         #[derive(Deserialize)]
-        struct Tagged {
+        struct TimestampAnnotation {
             #[serde(rename = "SignedRFC3161Timestamp")]
             timestamp: Base64,
         }
@@ -98,7 +98,7 @@ impl Material {
             certificates.extend(blocks.into_iter().map(|block| block.bytes.to_vec()));
         }
         let entries = Material::entry(entry)?;
-        let timestamp = timestamp.map(serde_json::from_str::<Tagged>).transpose();
+        let timestamp = timestamp.map(serde_json::from_str::<TimestampAnnotation>).transpose();
         let timestamp = timestamp
             .map_err(|error| format!("its timestamp is malformed: {error}"))
             .at(Step::Material)?;

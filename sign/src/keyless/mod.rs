@@ -17,7 +17,7 @@
 
 pub use self::certificate::Identity;
 use self::certificate::{CODE_SIGNING, Leaf};
-pub(crate) use self::entry::{LogEntry, Logged};
+pub(crate) use self::entry::{LogEntry, LoggedSignature};
 pub(crate) use self::material::Material;
 use self::refusal::{At as _, refuse};
 pub use self::refusal::{Refusal, Step};
@@ -106,7 +106,7 @@ pub(crate) fn verify(
         return refuse(Step::Signature, "its certificate's key did not sign its content");
     }
     // Step 11.
-    let of = Logged {
+    let of = LoggedSignature {
         signed: content.signed,
         payload: content.payload,
         signature: content.signature,
@@ -136,7 +136,11 @@ fn certificates(material: &Material) -> Result<(Leaf, Vec<Vec<u8>>), Refusal> {
 ///
 /// # Errors
 /// The first step that fails.
-pub(crate) fn in_log(entries: &[LogEntry], logs: &[Log], of: &Logged<'_>) -> Result<(), Refusal> {
+pub(crate) fn in_log(
+    entries: &[LogEntry],
+    logs: &[Log],
+    of: &LoggedSignature<'_>,
+) -> Result<(), Refusal> {
     let Some(entry) = entries.first() else { return refuse(Step::Log, "it is in no log") };
     let log = logged(entry, logs)?;
     if let Some(time) = entry.integrated()

@@ -61,25 +61,25 @@ pub struct TrustedRoot {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Written {
+struct TrustedRootFile {
     media_type: String,
     #[serde(default)]
-    tlogs: Vec<WrittenLog>,
+    tlogs: Vec<LogDocument>,
     #[serde(default)]
-    certificate_authorities: Vec<WrittenAuthority>,
+    certificate_authorities: Vec<AuthorityDocument>,
     #[serde(default)]
-    ctlogs: Vec<WrittenLog>,
+    ctlogs: Vec<LogDocument>,
     #[serde(default)]
-    timestamp_authorities: Vec<WrittenAuthority>,
+    timestamp_authorities: Vec<AuthorityDocument>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WrittenLog {
+struct LogDocument {
     #[serde(rename = "baseUrl")]
     _base_url: Option<String>,
     hash_algorithm: Option<String>,
-    public_key: WrittenKey,
+    public_key: KeyDocument,
     log_id: Option<KeyId>,
     #[serde(rename = "checkpointKeyId")]
     _checkpoint_key_id: Option<KeyId>,
@@ -95,22 +95,22 @@ struct KeyId {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WrittenKey {
+struct KeyDocument {
     raw_bytes: Base64,
     #[serde(rename = "keyDetails")]
     _key_details: String,
-    valid_for: Option<WrittenWindow>,
+    valid_for: Option<WindowDocument>,
 }
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct WrittenAuthority {
+struct AuthorityDocument {
     #[serde(rename = "subject")]
     _subject: Option<Value>,
     #[serde(rename = "uri")]
     _uri: Option<String>,
     cert_chain: Chain,
-    valid_for: Option<WrittenWindow>,
+    valid_for: Option<WindowDocument>,
     #[serde(rename = "operator")]
     _operator: Option<String>,
 }
@@ -129,14 +129,14 @@ struct Certificate {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct WrittenWindow {
+struct WindowDocument {
     start: Option<String>,
     end: Option<String>,
 }
 
-impl WrittenWindow {
-    fn read(window: Option<WrittenWindow>) -> Result<Window, String> {
-        let Some(WrittenWindow { start, end }) = window else { return Ok(Window::default()) };
+impl WindowDocument {
+    fn read(window: Option<WindowDocument>) -> Result<Window, String> {
+        let Some(WindowDocument { start, end }) = window else { return Ok(Window::default()) };
         let seconds = |text: Option<String>| {
             text.map(|text| seconds(&text).ok_or_else(|| format!("{text:?} is not a time")))
                 .transpose()
@@ -151,7 +151,7 @@ pub(crate) fn seconds(text: &str) -> Option<Seconds> {
     Seconds::try_from(time.as_second()).ok()
 }
 
-impl WrittenLog {
+impl LogDocument {
     fn read(self) -> Result<Log, String> {
         if self.hash_algorithm.as_deref().is_some_and(|hash| hash != "SHA2_256") {
             return Err("a log's tree is not of SHA-256".to_owned());
@@ -162,18 +162,18 @@ impl WrittenLog {
             Some(id) => id.key_id.0,
             None => sha256(key.der()).to_vec(),
         };
-        Ok(Log { id, key, window: WrittenWindow::read(self.public_key.valid_for)? })
+        Ok(Log { id, key, window: WindowDocument::read(self.public_key.valid_for)? })
     }
 }
 
-impl WrittenAuthority {
+impl AuthorityDocument {
     fn read(self) -> Result<Authority, String> {
         let chain: Vec<_> =
             self.cert_chain.certificates.into_iter().map(|one| one.raw_bytes.0).collect();
         if chain.is_empty() {
             return Err("an authority has no certificates".to_owned());
         }
-        Ok(Authority { chain, window: WrittenWindow::read(self.valid_for)? })
+        Ok(Authority { chain, window: WindowDocument::read(self.valid_for)? })
     }
 }
 
@@ -186,26 +186,27 @@ impl TrustedRoot {
         if json.len() as u64 > MAX_TRUSTED_ROOT {
             return Err(format!("it is larger than {MAX_TRUSTED_ROOT} bytes"));
         }
-        let written: Written = serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        let file: TrustedRootFile =
+            serde_json::from_slice(json).map_err(|error| error.to_string())?;
         let known = [
             "application/vnd.dev.sigstore.trustedroot+json;version=0.1",
             "application/vnd.dev.sigstore.trustedroot+json;version=0.2",
             "application/vnd.dev.sigstore.trustedroot.v0.2+json",
         ];
-        if !known.contains(&written.media_type.as_str()) {
-            return Err(format!("its media type {:?} is not known", written.media_type));
+        if !known.contains(&file.media_type.as_str()) {
+            return Err(format!("its media type {:?} is not known", file.media_type));
         }
-        let logs = |logs: Vec<WrittenLog>| {
-            logs.into_iter().map(WrittenLog::read).collect::<Result<Vec<_>, _>>()
+        let logs = |logs: Vec<LogDocument>| {
+            logs.into_iter().map(LogDocument::read).collect::<Result<Vec<_>, _>>()
         };
-        let authorities = |list: Vec<WrittenAuthority>| {
-            list.into_iter().map(WrittenAuthority::read).collect::<Result<_, _>>()
+        let authorities = |list: Vec<AuthorityDocument>| {
+            list.into_iter().map(AuthorityDocument::read).collect::<Result<_, _>>()
         };
         Ok(TrustedRoot {
-            authorities: authorities(written.certificate_authorities)?,
-            certificate_logs: Some(logs(written.ctlogs)?),
-            logs: Some(logs(written.tlogs)?),
-            timestamps: authorities(written.timestamp_authorities)?,
+            authorities: authorities(file.certificate_authorities)?,
+            certificate_logs: Some(logs(file.ctlogs)?),
+            logs: Some(logs(file.tlogs)?),
+            timestamps: authorities(file.timestamp_authorities)?,
             now: None,
         })
     }

@@ -6,7 +6,7 @@ use ring::hmac;
 use serde_json::{Value, json};
 use url::Url;
 
-use super::asked::{Asked, WHAT, refuse, text};
+use super::request::{SigningRequest, WHAT, refuse, text};
 use crate::error::Result;
 use crate::hash::sha256;
 use crate::key::PublicKey;
@@ -59,7 +59,7 @@ impl AwsKey {
         Ok((key, PublicKey::from(Spki::read(&der).map_err(refuse)?)))
     }
 
-    pub(super) async fn sign(&self, asked: &Asked<'_>, http: &Http) -> Result<Vec<u8>> {
+    pub(super) async fn sign(&self, asked: &SigningRequest<'_>, http: &Http) -> Result<Vec<u8>> {
         let algorithm = match asked.scheme {
             Scheme::P256 => "ECDSA_SHA_256",
             Scheme::P384 => "ECDSA_SHA_384",

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde_json::{Value, json};
 
-use super::asked::{Asked, WHAT, in_der, refuse, text};
+use super::request::{SigningRequest, WHAT, in_der, refuse, text};
 use crate::error::Result;
 use crate::key::PublicKey;
 use crate::online::Http;
@@ -54,7 +54,7 @@ impl AzureKey {
         Ok((AzureKey { token, url }, public(&answer["key"])?))
     }
 
-    pub(super) async fn sign(&self, asked: &Asked<'_>, http: &Http) -> Result<Vec<u8>> {
+    pub(super) async fn sign(&self, asked: &SigningRequest<'_>, http: &Http) -> Result<Vec<u8>> {
         let algorithm = match asked.scheme {
             Scheme::P256 => "ES256",
             Scheme::P384 => "ES384",

@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::asked::{Asked, WHAT, refuse, text};
+use super::request::{SigningRequest, WHAT, refuse, text};
 use crate::error::Result;
 use crate::key::PublicKey;
 use crate::online::Http;
@@ -51,7 +51,7 @@ impl GoogleKey {
         format!("Bearer {}", self.access.token)
     }
 
-    pub(super) async fn sign(&self, asked: &Asked<'_>, http: &Http) -> Result<Vec<u8>> {
+    pub(super) async fn sign(&self, asked: &SigningRequest<'_>, http: &Http) -> Result<Vec<u8>> {
         let request = match asked.scheme {
             Scheme::Ed25519 => json!({ "data": STANDARD.encode(asked.message) }),
             Scheme::P384 => json!({ "digest": { "sha384": STANDARD.encode(&asked.hash) } }),

@@ -1,15 +1,15 @@
 //! Keys that never leave their place: hardware, Vault's transit engine, and the services of AWS, Google
 //! and Azure. What is sent is a hash; what comes back is a signature, checked before it is used.
 
-use self::asked::{Asked, refuse};
+use self::request::{SigningRequest, refuse};
 use crate::error::Result;
 use crate::key::PublicKey;
 use crate::online::Http;
 
-mod asked;
 mod aws;
 mod azure;
 mod google;
+mod request;
 mod token;
 mod variables;
 mod vault;
@@ -126,7 +126,7 @@ impl RemoteKey {
     /// [`crate::Error::Service`].
     pub async fn sign(&self, message: &[u8]) -> Result<Vec<u8>> {
         let (scheme, hash) = self.public.spki().hash(message);
-        let asked = Asked { message, hash, scheme };
+        let asked = SigningRequest { message, hash, scheme };
         let signature = match &self.service {
             Service::Vault(key) => key.sign(&asked, &self.http).await?,
             Service::Aws(key) => key.sign(&asked, &self.http).await?,

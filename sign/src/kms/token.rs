@@ -7,7 +7,7 @@ use std::process::Stdio;
 use tempfile::TempDir;
 use tokio::process::Command;
 
-use super::asked::{Asked, refuse};
+use super::request::{SigningRequest, refuse};
 use crate::error::{Error, Result};
 use crate::key::PublicKey;
 use crate::printable::printable;
@@ -105,13 +105,13 @@ impl TokenKey {
         Ok((key, PublicKey::from(spki)))
     }
 
-    pub(super) async fn sign(&self, asked: &Asked<'_>) -> Result<Vec<u8>> {
+    pub(super) async fn sign(&self, request: &SigningRequest<'_>) -> Result<Vec<u8>> {
         let directory = scratch()?;
         let (input, output) = (directory.path().join("input"), directory.path().join("output"));
-        let (mechanism, bytes) = match asked.scheme {
-            Scheme::P256 | Scheme::P384 | Scheme::P521 => ("ECDSA", asked.hash.clone()),
-            Scheme::Rsa => ("RSA-PKCS", [&SHA256_INFO[..], &asked.hash].concat()),
-            Scheme::Ed25519 => ("EDDSA", asked.message.to_vec()),
+        let (mechanism, bytes) = match request.scheme {
+            Scheme::P256 | Scheme::P384 | Scheme::P521 => ("ECDSA", request.hash.clone()),
+            Scheme::Rsa => ("RSA-PKCS", [&SHA256_INFO[..], &request.hash].concat()),
+            Scheme::Ed25519 => ("EDDSA", request.message.to_vec()),
         };
         std::fs::write(&input, bytes).map_err(|error| refuse(error.to_string()))?;
         let mut words = vec!["--sign", "--mechanism", mechanism];

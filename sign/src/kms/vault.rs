@@ -4,7 +4,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde_json::{Value, json};
 
-use super::asked::{Asked, WHAT, refuse, text};
+use super::request::{SigningRequest, WHAT, refuse, text};
 use crate::error::Result;
 use crate::key::PublicKey;
 use crate::online::Http;
@@ -61,7 +61,7 @@ impl VaultKey {
         ("X-Vault-Token", &self.access.token)
     }
 
-    pub(super) async fn sign(&self, asked: &Asked<'_>, http: &Http) -> Result<Vec<u8>> {
+    pub(super) async fn sign(&self, asked: &SigningRequest<'_>, http: &Http) -> Result<Vec<u8>> {
         let (end, input, hashed) = match asked.scheme {
             Scheme::Ed25519 => ("", asked.message, false),
             Scheme::P384 => ("/sha2-384", &asked.hash[..], true),

@@ -65,7 +65,8 @@ impl IdentitySigner {
     pub async fn seal(&self, payload: &[u8], task: &Task) -> Result<Bundle> {
         let signed = dsse::pre_authentication_encoding(dsse::IN_TOTO, payload);
         let signature = self.key.sign(&signed);
-        let evidence = self.evidence(&signature, &rekor::What::Envelope(payload), task).await?;
+        let evidence =
+            self.evidence(&signature, &rekor::SignedContent::Envelope(payload), task).await?;
         Ok(Bundle::certified(payload, &signature, evidence))
     }
 
@@ -75,14 +76,15 @@ impl IdentitySigner {
     /// As [`IdentitySigner::seal`].
     pub async fn sign(&self, message: &[u8], task: &Task) -> Result<Bundle> {
         let signature = self.key.sign(message);
-        let evidence = self.evidence(&signature, &rekor::What::Message(message), task).await?;
+        let evidence =
+            self.evidence(&signature, &rekor::SignedContent::Message(message), task).await?;
         Ok(Bundle::of_message(message, &signature, crate::bundle::MadeBy::Certificate(evidence)))
     }
 
     async fn evidence(
         &self,
         signature: &[u8],
-        what: &rekor::What<'_>,
+        content: &rekor::SignedContent<'_>,
         task: &Task,
     ) -> Result<Evidence> {
         let mut evidence =
@@ -99,7 +101,7 @@ impl IdentitySigner {
             }
             (Some((url, version)), _) => {
                 let entry =
-                    rekor::add(&self.http, url, *version, what, signature, &self.certificate);
+                    rekor::add(&self.http, url, *version, content, signature, &self.certificate);
                 evidence.entries.push(entry.await?);
             }
             (None, _) => {}

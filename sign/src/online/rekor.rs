@@ -13,8 +13,8 @@ use crate::pem;
 
 const WHAT: &str = "the signature log";
 
-/// What was signed.
-pub(super) enum What<'a> {
+/// The content that was signed.
+pub(super) enum SignedContent<'a> {
     /// The payload of an envelope.
     Envelope(&'a [u8]),
     /// Bytes.
@@ -44,34 +44,34 @@ pub(super) async fn add(
     http: &Http,
     url: &str,
     version: RekorVersion,
-    what: &What<'_>,
+    content: &SignedContent<'_>,
     signature: &[u8],
     certificate: &[u8],
 ) -> Result<Value> {
     let url = url.trim_end_matches('/');
     match version {
         RekorVersion::V1 => {
-            let asked = v1(what, signature, certificate);
+            let asked = v1(content, signature, certificate);
             let answer = http.post(WHAT, &format!("{url}/api/v1/log/entries"), &asked).await?;
             from_v1(&answer).ok_or_else(|| refuse("its answer is malformed"))
         }
         RekorVersion::V2 => {
-            let asked = v2(what, signature, certificate);
+            let asked = v2(content, signature, certificate);
             http.post(WHAT, &format!("{url}/api/v2/log/entries"), &asked).await
         }
     }
 }
 
-fn v1(what: &What<'_>, signature: &[u8], certificate: &[u8]) -> Value {
+fn v1(what: &SignedContent<'_>, signature: &[u8], certificate: &[u8]) -> Value {
     let certificate = STANDARD.encode(pem::write("CERTIFICATE", certificate));
     match what {
-        What::Envelope(payload) => json!({
+        SignedContent::Envelope(payload) => json!({
             "apiVersion": "0.0.1", "kind": "dsse", "spec": { "proposedContent": {
                 "envelope": envelope(payload, signature).to_string(),
                 "verifiers": [certificate],
             } },
         }),
-        What::Message(message) => json!({
+        SignedContent::Message(message) => json!({
             "apiVersion": "0.0.1", "kind": "hashedrekord", "spec": {
                 "data": { "hash": { "algorithm": "sha256", "value": hex(&sha256(message)) } },
                 "signature": {
@@ -115,17 +115,17 @@ fn from_v1(answer: &Value) -> Option<Value> {
     }))
 }
 
-fn v2(what: &What<'_>, signature: &[u8], certificate: &[u8]) -> Value {
+fn v2(what: &SignedContent<'_>, signature: &[u8], certificate: &[u8]) -> Value {
     let verifier = json!({
         "x509Certificate": { "rawBytes": STANDARD.encode(certificate) },
         "keyDetails": "PKIX_ECDSA_P256_SHA_256",
     });
     // Servers of version 2 take nothing else: for an envelope it is the hash of what was signed.
     let hash = match what {
-        What::Envelope(payload) => {
+        SignedContent::Envelope(payload) => {
             sha256(&dsse::pre_authentication_encoding(dsse::IN_TOTO, payload))
         }
-        What::Message(message) => sha256(message),
+        SignedContent::Message(message) => sha256(message),
     };
     json!({ "hashedRekordRequestV002": {
         "digest": STANDARD.encode(hash),
@@ -140,7 +140,7 @@ mod tests {
     /// Rekor v2 dropped its entries about envelopes; sigstore-go 1.2 verifies no others than these.
     #[test]
     fn a_log_of_version_2_gets_the_hash_of_what_an_envelope_signs() {
-        let asked = v2(&What::Envelope(b"{}"), b"signature", b"certificate");
+        let asked = v2(&SignedContent::Envelope(b"{}"), b"signature", b"certificate");
         let request = &asked["hashedRekordRequestV002"];
         let pae = dsse::pre_authentication_encoding(dsse::IN_TOTO, b"{}");
         assert_eq!(request["digest"], STANDARD.encode(sha256(&pae)));

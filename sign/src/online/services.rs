@@ -27,7 +27,7 @@ pub struct Services {
 
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+struct SigningConfigFile {
     media_type: String,
     #[serde(default)]
     ca_urls: Vec<Service>,
@@ -81,20 +81,21 @@ impl Services {
     /// # Errors
     /// What is wrong with it, in words.
     pub fn read(json: &[u8], now: u64) -> Result<Services, String> {
-        let written: Written = serde_json::from_slice(json).map_err(|error| error.to_string())?;
-        if written.media_type != "application/vnd.dev.sigstore.signingconfig.v0.2+json" {
-            return Err(format!("its media type {:?} is not known", written.media_type));
+        let file: SigningConfigFile =
+            serde_json::from_slice(json).map_err(|error| error.to_string())?;
+        if file.media_type != "application/vnd.dev.sigstore.signingconfig.v0.2+json" {
+            return Err(format!("its media type {:?} is not known", file.media_type));
         }
-        let fulcio = best(written.ca_urls, &[1], now).ok_or("it has no certificate authority")?;
-        let rekor = best(written.rekor_tlog_urls, &[1, 2], now).map(|log| match log {
+        let fulcio = best(file.ca_urls, &[1], now).ok_or("it has no certificate authority")?;
+        let rekor = best(file.rekor_tlog_urls, &[1, 2], now).map(|log| match log {
             Service { major_api_version: 2, url, .. } => (url, RekorVersion::V2),
             Service { url, .. } => (url, RekorVersion::V1),
         });
         Ok(Services {
             fulcio: fulcio.url,
             rekor,
-            timestamps: best(written.tsa_urls, &[1], now).map(|service| service.url),
-            provider: best(written.oidc_urls, &[1], now).map(|service| service.url),
+            timestamps: best(file.tsa_urls, &[1], now).map(|service| service.url),
+            provider: best(file.oidc_urls, &[1], now).map(|service| service.url),
         })
     }
 }

@@ -29,9 +29,9 @@ impl std::fmt::Debug for IdentityToken {
     }
 }
 
-/// What surrounds a job that may ask for a token.
+/// The variables of a CI job that may ask for an identity token.
 #[derive(Clone, Default)]
-pub struct Ambient {
+pub struct CiEnvironment {
     /// `SIGSTORE_ID_TOKEN`: a token, as GitLab gives one.
     pub token: Option<String>,
     /// `ACTIONS_ID_TOKEN_REQUEST_URL` and `ACTIONS_ID_TOKEN_REQUEST_TOKEN` of GitHub.
@@ -47,13 +47,13 @@ pub struct Ambient {
 /// Where Buildkite's agents ask.
 const BUILDKITE: &str = "https://agent.buildkite.com/v3";
 
-impl Ambient {
-    /// What variables say, all but [`Ambient::file`]. `variable` gives the value of one that is set.
-    pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> Ambient {
+impl CiEnvironment {
+    /// What variables say, all but [`CiEnvironment::file`]. `variable` gives the value of one that is set.
+    pub fn of_variables(variable: &dyn Fn(&str) -> Option<String>) -> CiEnvironment {
         let github = variable("ACTIONS_ID_TOKEN_REQUEST_URL");
         let job = variable("BUILDKITE_JOB_ID").zip(variable("BUILDKITE_AGENT_ACCESS_TOKEN"));
         let endpoint = || variable("BUILDKITE_AGENT_ENDPOINT").unwrap_or_else(|| BUILDKITE.into());
-        Ambient {
+        CiEnvironment {
             token: variable("SIGSTORE_ID_TOKEN"),
             github: github.zip(variable("ACTIONS_ID_TOKEN_REQUEST_TOKEN")),
             buildkite: job.map(|(job, secret)| (endpoint(), job, secret)),
@@ -127,7 +127,7 @@ impl IdentityToken {
 ///
 /// # Errors
 /// [`Error::Service`]: it refuses.
-pub async fn ambient(surroundings: &Ambient, http: &Http) -> Result<Option<IdentityToken>> {
+pub async fn ambient(surroundings: &CiEnvironment, http: &Http) -> Result<Option<IdentityToken>> {
     if let Some(token) = &surroundings.token {
         return IdentityToken::read(token).map(Some);
     }

@@ -202,7 +202,8 @@ fn identity(raw: RawIdentity) -> Result<SignedIdentity, String> {
             SignedIdentity::ExactReference(name)
         }
         RawIdentity::ExactRepository { docker_repository } => {
-            SignedIdentity::ExactRepository(bare(name(&docker_repository)?)?)
+            // A tag says nothing here, as in containers' own libraries.
+            SignedIdentity::ExactRepository(name(&docker_repository)?.repository)
         }
         RawIdentity::RemapIdentity { prefix, signed_prefix } => {
             for prefix in [&prefix, &signed_prefix] {
@@ -211,13 +212,6 @@ fn identity(raw: RawIdentity) -> Result<SignedIdentity, String> {
             SignedIdentity::Remap { prefix, signed_prefix }
         }
     })
-}
-
-fn bare(name: Reference) -> Result<Repository, String> {
-    match (&name.tag, &name.digest) {
-        (None, None) => Ok(name.repository),
-        _ => Err(format!("{name} has a tag or digest, a repository is wanted")),
-    }
 }
 
 /// A registry, or a registry and the start of a repository on whole parts.
@@ -276,6 +270,10 @@ mod tests {
             ),
             (
                 r#"{"type":"exactRepository","dockerRepository":"r.example/a"}"#,
+                SignedIdentity::ExactRepository(name.repository.clone()),
+            ),
+            (
+                r#"{"type":"exactRepository","dockerRepository":"r.example/a:1"}"#,
                 SignedIdentity::ExactRepository(name.repository),
             ),
             (
@@ -386,12 +384,6 @@ mod tests {
                     r#""keyPath":"/k","signedIdentity":{"type":"exactReference","dockerReference":"r.example/a"}"#,
                 ),
                 "neither tag nor digest",
-            ),
-            (
-                signed(
-                    r#""keyPath":"/k","signedIdentity":{"type":"exactRepository","dockerRepository":"r.example/a:1"}"#,
-                ),
-                "a repository is wanted",
             ),
             (
                 signed(

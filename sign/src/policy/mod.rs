@@ -14,7 +14,7 @@ use self::file::{MAX_POLICY, PolicyFile, Requirement};
 use self::files::read_file;
 use self::sigstore::Authenticator;
 use crate::error::{Error, Result};
-use crate::find::{self, Found};
+use crate::find::{self, SignatureCandidates};
 use crate::gpg::{self, GpgChild};
 use crate::key_id::KeyId;
 use crate::verify::{Candidate, Demand, Verified, verify_any};
@@ -95,10 +95,10 @@ impl Policy {
         source: &dyn Source,
         image: &Descriptor,
         task: &Task,
-    ) -> Result<Found> {
+    ) -> Result<SignatureCandidates> {
         let location = source.location();
         if !self.wants_signatures(location.as_ref()) {
-            return Ok(Found::default());
+            return Ok(SignatureCandidates::default());
         }
         let ids = self.on_thread(move |policy, _| policy.key_ids(location.as_ref())).await?;
         find::collect(image, &ids, source, task).await
@@ -135,7 +135,7 @@ impl Policy {
         &self,
         location: Option<Location>,
         root: &Descriptor,
-        found: Found,
+        found: SignatureCandidates,
     ) -> Result<Vec<Verified>> {
         let root = root.clone();
         self.on_thread(move |policy, running| {

@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use copy::{Location, Named, real_path};
+use copy::{ImageSelector, Location, real_path};
 use image::Reference;
 
 /// The scopes of a policy that are about a place, the most specific first. The transport's
@@ -15,8 +15,8 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
         | Location::DockerArchive(path, named) => {
             let path = path.to_string_lossy();
             let full = match named {
-                Named::Name(name) => Some(format!("{path}:{name}")),
-                Named::Digest(digest) => Some(format!("{path}@{digest}")),
+                ImageSelector::Name(name) => Some(format!("{path}:{name}")),
+                ImageSelector::Digest(digest) => Some(format!("{path}@{digest}")),
                 _ => None,
             };
             // A directory whose name has a colon could pass for an image of another directory.
@@ -25,6 +25,8 @@ pub(crate) fn scopes(location: &Location) -> Vec<String> {
             full.into_iter().chain(paths).collect()
         }
         Location::Directory(path) => path_scopes(&path.to_string_lossy()),
+        // Only the transport's default is about several files.
+        Location::Tarball(_) => Vec::new(),
         Location::Store(name) => vec![name.clone()],
         Location::Daemon(name) => match name.parse::<Reference>() {
             Ok(reference) => registry_scopes(&reference),

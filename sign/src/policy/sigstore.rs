@@ -100,10 +100,10 @@ const TRUST: &str = "caPath, caData, trustedRootPath, trustedRootData";
 const LOGS: &str =
     "rekorPublicKeyPath, rekorPublicKeyPaths, rekorPublicKeyData, rekorPublicKeyDatas";
 
-type Read<T> = std::result::Result<T, String>;
+type ParseResult<T> = std::result::Result<T, String>;
 
 /// A path, which must be absolute.
-pub(super) fn file(path: PathBuf) -> Read<Content> {
+pub(super) fn file(path: PathBuf) -> ParseResult<Content> {
     match path.is_absolute() {
         true => Ok(Content::File(path)),
         false => Err(format!("path {path:?} is not absolute")),
@@ -111,7 +111,7 @@ pub(super) fn file(path: PathBuf) -> Read<Content> {
 }
 
 /// Data in base64.
-pub(super) fn data(text: &str) -> Read<Content> {
+pub(super) fn data(text: &str) -> ParseResult<Content> {
     let bytes = STANDARD.decode(text);
     bytes.map(Content::Data).map_err(|error| format!("data is not base64: {error}"))
 }
@@ -123,8 +123,8 @@ pub(super) fn one_of(
     paths: Option<Vec<PathBuf>>,
     text: Option<String>,
     texts: Option<Vec<String>>,
-) -> Read<Option<Vec<Content>>> {
-    let mut given: Vec<Read<Vec<Content>>> = Vec::new();
+) -> ParseResult<Option<Vec<Content>>> {
+    let mut given: Vec<ParseResult<Vec<Content>>> = Vec::new();
     given.extend(path.map(|path| file(path).map(|one| vec![one])));
     given.extend(paths.map(|paths| paths.into_iter().map(file).collect()));
     given.extend(text.map(|text| data(&text).map(|one| vec![one])));
@@ -141,7 +141,7 @@ pub(super) fn one_of(
 
 impl Raw {
     /// The required signer, and the keys of logs, one of which must contain the signature.
-    pub(super) fn read(self) -> Read<(Authenticator, Option<Vec<Content>>)> {
+    pub(super) fn read(self) -> ParseResult<(Authenticator, Option<Vec<Content>>)> {
         let keys = one_of("keys", self.key_path, self.key_paths, self.key_data, self.key_datas)?;
         let logs = one_of(
             "Rekor keys",
@@ -165,7 +165,7 @@ impl Raw {
 }
 
 impl RawFulcio {
-    fn read(self, logs: bool) -> Read<Authenticator> {
+    fn read(self, logs: bool) -> ParseResult<Authenticator> {
         let authorities = one_of("CA certificates", self.ca_path, None, self.ca_data, None)?;
         let root =
             one_of("trusted roots", self.trusted_root_path, None, self.trusted_root_data, None)?;
@@ -212,11 +212,14 @@ impl RawFulcio {
     }
 }
 
-fn pattern(text: Option<String>) -> Option<Read<Matching>> {
+fn pattern(text: Option<String>) -> Option<ParseResult<Matching>> {
     text.map(|text| Matching::pattern(&text))
 }
 
-fn one_matching<const N: usize>(names: &str, given: [Option<Read<Matching>>; N]) -> Read<Matching> {
+fn one_matching<const N: usize>(
+    names: &str,
+    given: [Option<ParseResult<Matching>>; N],
+) -> ParseResult<Matching> {
     let mut given = given.into_iter().flatten();
     match (given.next(), given.next()) {
         (Some(one), None) => one,
@@ -225,7 +228,7 @@ fn one_matching<const N: usize>(names: &str, given: [Option<Read<Matching>>; N])
 }
 
 impl RawPki {
-    fn read(self) -> Read<Authenticator> {
+    fn read(self) -> ParseResult<Authenticator> {
         let roots = one_of("roots", self.ca_roots_path, None, self.ca_roots_data, None)?;
         let roots =
             roots.ok_or("pki takes exactly one of caRootsPath, caRootsData")?.swap_remove(0);

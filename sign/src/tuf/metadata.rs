@@ -70,7 +70,7 @@ struct Common {
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Root {
     pub(super) consistent_snapshot: bool,
-    keys: BTreeMap<String, WrittenKey>,
+    keys: BTreeMap<String, KeyDocument>,
     roles: BTreeMap<String, Keyholders>,
 }
 
@@ -81,7 +81,7 @@ struct Keyholders {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-struct WrittenKey {
+struct KeyDocument {
     keytype: String,
     scheme: String,
     keyval: KeyValue,
@@ -95,12 +95,12 @@ struct KeyValue {
 /// What the timestamp and the snapshot say: the versions of other metadata.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Versions {
-    pub(super) meta: BTreeMap<String, Listed>,
+    pub(super) meta: BTreeMap<String, MetaFile>,
 }
 
 /// A file of metadata, as another lists it.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Listed {
+pub(super) struct MetaFile {
     pub(super) version: u64,
     pub(super) length: Option<u64>,
     #[serde(default)]
@@ -110,12 +110,12 @@ pub(super) struct Listed {
 /// What the targets say: the files that are handed out.
 #[derive(Debug, Clone, Deserialize)]
 pub(super) struct Targets {
-    pub(super) targets: BTreeMap<String, Published>,
+    pub(super) targets: BTreeMap<String, TargetFile>,
 }
 
 /// A file that is handed out.
 #[derive(Debug, Clone, Deserialize)]
-pub(super) struct Published {
+pub(super) struct TargetFile {
     pub(super) length: u64,
     pub(super) hashes: BTreeMap<String, String>,
 }
@@ -208,7 +208,7 @@ impl Root {
     }
 }
 
-impl WrittenKey {
+impl KeyDocument {
     fn read(&self) -> Result<Spki, String> {
         match (self.keytype.as_str(), self.scheme.as_str()) {
             ("ecdsa" | "ecdsa-sha2-nistp256", "ecdsa-sha2-nistp256")
@@ -227,7 +227,7 @@ impl WrittenKey {
     }
 }
 
-impl Listed {
+impl MetaFile {
     /// That these bytes are what is listed.
     ///
     /// # Errors
@@ -245,7 +245,7 @@ impl Listed {
     }
 }
 
-impl Published {
+impl TargetFile {
     /// The SHA-256 in digits.
     ///
     /// # Errors

@@ -11,18 +11,18 @@ use std::path::PathBuf;
 use async_trait::async_trait;
 use serde::de::DeserializeOwned;
 
-use self::metadata::{Listed, Metadata, Role, Root, Targets, Versions, time};
+use self::metadata::{MetaFile, Metadata, Role, Root, Targets, Versions, time};
 use crate::error::{Error, Result};
 use crate::keyless::Seconds;
 use crate::online::Http;
 
 mod canonical;
-mod kept;
+mod directory;
 mod metadata;
 #[cfg(test)]
 mod tests;
 
-pub use self::kept::TrustDirectory;
+pub use self::directory::TrustDirectory;
 
 /// The public instance of sigstore.
 pub const PUBLIC_MIRROR: &str = "https://tuf-repo-cdn.sigstore.dev";
@@ -90,9 +90,9 @@ impl Mirror for Directory {
     }
 }
 
-/// What is kept between updates: the newest metadata that was verified.
+/// The newest metadata that was verified. It is kept between updates.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Kept {
+pub struct TrustedMetadata {
     /// `root.json`.
     pub root: Vec<u8>,
     /// `timestamp.json`.
@@ -119,12 +119,12 @@ fn of<T>(file: &str, result: Result<T, String>) -> Result<T> {
 /// [`Error::Update`]: a file is not signed by enough keyholders, has expired, is older than the one
 /// that is kept, or is not what another lists; those of the mirror.
 pub async fn update(
-    kept: &Kept,
+    trusted: &TrustedMetadata,
     mirror: &dyn Mirror,
     files: &[&str],
     now: u64,
-) -> Result<(Kept, BTreeMap<String, Vec<u8>>)> {
-    let first: Metadata<Root> = of("root.json", Metadata::read(Role::Root, kept.root.clone()))?;
+) -> Result<(TrustedMetadata, BTreeMap<String, Vec<u8>>)> {
+    let first: Metadata<Root> = of("root.json", Metadata::read(Role::Root, trusted.root.clone()))?;
     of("root.json", first.check(&first.content))?;
     let root = newest_root(first.clone(), mirror).await?;
     of("root.json", root.check_time(now))?;
@@ -133,18 +133,19 @@ pub async fn update(
     let keep = |role, bytes: &Option<Vec<u8>>| {
         bytes.clone().filter(|_| !root.content.changes(&first.content, role))
     };
-    let known = (keep(Role::Timestamp, &kept.timestamp), keep(Role::Snapshot, &kept.snapshot));
+    let known =
+        (keep(Role::Timestamp, &trusted.timestamp), keep(Role::Snapshot, &trusted.snapshot));
     let timestamp = update.timestamp(known.0).await?;
     let snapshot: Metadata<Versions> =
         update.listed(Role::Snapshot, &timestamp.content, known.1.as_deref()).await?;
-    let targets = update.targets(&snapshot, known.1.as_deref(), kept.targets.as_deref()).await?;
+    let targets = update.targets(&snapshot, known.1.as_deref(), trusted.targets.as_deref()).await?;
     let mut found = BTreeMap::new();
     for name in files {
         if let Some(bytes) = update.file(&targets, name).await? {
             found.insert((*name).to_owned(), bytes);
         }
     }
-    let kept = Kept {
+    let kept = TrustedMetadata {
         timestamp: Some(timestamp.bytes),
         snapshot: Some(snapshot.bytes),
         targets: Some(targets.bytes),
@@ -214,7 +215,7 @@ impl Update<'_> {
         known: Option<&[u8]>,
     ) -> Result<Metadata<T>> {
         let plain = format!("{}.json", role.name());
-        let listed: &Listed =
+        let listed: &MetaFile =
             by.meta.get(&plain).ok_or_else(|| refuse(&plain, "nothing lists it"))?;
         let name = match self.root.content.consistent_snapshot {
             true => format!("{}.{plain}", listed.version),
@@ -284,14 +285,14 @@ fn forward(name: &str, new: u64, old: u64) -> Result<()> {
 ///
 /// # Errors
 /// [`Error::Update`]: what is kept is malformed.
-pub fn summary(kept: &Kept, now: u64) -> Result<Vec<String>> {
+pub fn summary(trusted: &TrustedMetadata, now: u64) -> Result<Vec<String>> {
     let line = |name: &str, version: u64, expires: Seconds| {
         let ends = if now < expires { "expires" } else { "has expired" };
         format!("{name}: version {version}, {ends} {}", time(expires))
     };
-    let root: Metadata<Root> = of("root.json", Metadata::read(Role::Root, kept.root.clone()))?;
+    let root: Metadata<Root> = of("root.json", Metadata::read(Role::Root, trusted.root.clone()))?;
     let mut lines = vec![line("root", root.version, root.expires)];
-    if let Some(bytes) = &kept.timestamp {
+    if let Some(bytes) = &trusted.timestamp {
         let read: Metadata<Versions> =
             of("timestamp.json", Metadata::read(Role::Timestamp, bytes.clone()))?;
         lines.push(line("timestamp", read.version, read.expires));

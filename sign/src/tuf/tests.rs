@@ -29,12 +29,15 @@ fn repository() -> Repository {
     Repository::new(1, BTreeMap::from([(FILE.to_owned(), b"the first".to_vec())]))
 }
 
-fn begin(repository: &Repository) -> Kept {
-    Kept { root: repository.root(), ..Kept::default() }
+fn begin(repository: &Repository) -> TrustedMetadata {
+    TrustedMetadata { root: repository.root(), ..TrustedMetadata::default() }
 }
 
-async fn updated(kept: &Kept, repository: &Repository) -> Result<(Kept, Vec<u8>)> {
-    let (kept, mut files) = update(kept, &mirror(repository.published()), &[FILE], NOW).await?;
+async fn updated(
+    trusted: &TrustedMetadata,
+    repository: &Repository,
+) -> Result<(TrustedMetadata, Vec<u8>)> {
+    let (kept, mut files) = update(trusted, &mirror(repository.published()), &[FILE], NOW).await?;
     Ok((kept, files.remove(FILE).expect("the file is listed")))
 }
 

@@ -5,9 +5,9 @@ use image::{Descriptor, Document, Manifest, MediaType};
 use task::Task;
 
 use super::{NOW, Sample, digest, fresh, listing, open, problems};
-use crate::{Budget, Collected, Sharing, SnapshotId, StepRecord, Store, What};
+use crate::{Budget, CacheSharing, CollectionReport, ItemKind, SnapshotId, StepRecord, Store};
 
-fn collect(store: &Store, budget: &Budget) -> Collected {
+fn collect(store: &Store, budget: &Budget) -> CollectionReport {
     let dry = store.collect(&Budget { dry_run: true, ..budget.clone() }, &Task::silent()).unwrap();
     let real = store.collect(budget, &Task::silent()).unwrap();
     assert_eq!(dry, real, "a dry run says what a real one does");
@@ -16,8 +16,8 @@ fn collect(store: &Store, budget: &Budget) -> Collected {
     real
 }
 
-fn count(collected: &Collected, what: What) -> usize {
-    collected.removed.iter().filter(|removed| removed.what == what).count()
+fn count(collected: &CollectionReport, kind: ItemKind) -> usize {
+    collected.removed.iter().filter(|removed| removed.kind == kind).count()
 }
 
 /// Does something in a store handle of its own, so that its pins are gone afterwards.
@@ -59,7 +59,7 @@ fn what_has_no_name_goes_and_the_rest_stays() {
     assert_eq!(collect(&store, &Budget::default()).removed.len(), 1);
     store.unname("localhost/lost:1").unwrap();
     let collected = collect(&store, &Budget::default());
-    assert_eq!(count(&collected, What::Blob), 3);
+    assert_eq!(count(&collected, ItemKind::Blob), 3);
     let bytes: u64 = 4 + lost.config.descriptor().size + lost.root().size;
     assert_eq!(collected.bytes, bytes);
     assert!(collect(&store, &Budget { all: true, ..Budget::default() }).removed.is_empty());
@@ -93,10 +93,10 @@ fn what_somebody_uses_stays_until_they_are_done() {
     let fresh_handle = open(store.path());
     drop(store);
     let collected = fresh_handle.collect(&Budget::default(), &Task::silent()).unwrap();
-    assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Blob)), (1, 0));
+    assert_eq!((count(&collected, ItemKind::Snapshot), count(&collected, ItemKind::Blob)), (1, 0));
     drop(pinned);
     let collected = fresh_handle.collect(&Budget::default(), &Task::silent()).unwrap();
-    assert_eq!(count(&collected, What::Blob), 3);
+    assert_eq!(count(&collected, ItemKind::Blob), 3);
     assert!(crate::file::list(&fresh_handle.path().join("leases")).unwrap().is_empty());
 }
 
@@ -115,7 +115,7 @@ fn the_build_cache_is_kept_by_last_use_within_the_budget() {
     let budget = |snapshots: u64| Budget { keep_bytes: Some(one * snapshots), ..Budget::default() };
     assert!(collect(&store, &budget(4)).removed.is_empty());
     let collected = collect(&store, &budget(3));
-    assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (1, 1));
+    assert_eq!((count(&collected, ItemKind::Snapshot), count(&collected, ItemKind::Step)), (1, 1));
     assert!(collected.removed.iter().any(|r| r.id == digest("two").to_string()));
     // `one` was used first of all, but costs nothing.
     let collected = collect(&store, &budget(2));
@@ -124,10 +124,10 @@ fn the_build_cache_is_kept_by_last_use_within_the_budget() {
     let old = Budget { older_than: Some(Duration::from_secs(60)), ..Budget::default() };
     NOW.set(1_000_003 + 60);
     let collected = collect(&store, &old);
-    assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (0, 1));
+    assert_eq!((count(&collected, ItemKind::Snapshot), count(&collected, ItemKind::Step)), (0, 1));
     NOW.set(1_000_003 + 61);
     let collected = collect(&store, &old);
-    assert_eq!((count(&collected, What::Snapshot), count(&collected, What::Step)), (2, 1));
+    assert_eq!((count(&collected, ItemKind::Snapshot), count(&collected, ItemKind::Step)), (2, 1));
 }
 
 #[test]
@@ -139,22 +139,22 @@ fn a_step_used_again_is_young_again() {
     let budget = Budget { older_than: Some(Duration::from_secs(50_000)), ..Budget::default() };
     assert!(collect(&store, &budget).removed.is_empty());
     let all = collect(&store, &Budget { all: true, ..Budget::default() });
-    assert_eq!((count(&all, What::Snapshot), count(&all, What::Step)), (1, 1));
+    assert_eq!((count(&all, ItemKind::Snapshot), count(&all, ItemKind::Step)), (1, 1));
 }
 
 #[test]
 fn cache_mounts_go_with_the_cache_but_not_from_under_a_user() {
     let (_directory, store) = fresh();
     let task = Task::silent();
-    let used = store.cache_mount("used", Sharing::Shared, &task).unwrap();
-    drop(store.cache_mount("idle", Sharing::Shared, &task).unwrap());
+    let used = store.cache_mount("used", CacheSharing::Shared, &task).unwrap();
+    drop(store.cache_mount("idle", CacheSharing::Shared, &task).unwrap());
     let budget = Budget { all: true, ..Budget::default() };
     let collected = store.collect(&budget, &task).unwrap();
-    assert_eq!(count(&collected, What::Mount), 1);
+    assert_eq!(count(&collected, ItemKind::Mount), 1);
     assert!(used.path().exists());
     drop(used);
-    assert_eq!(count(&collect(&store, &budget), What::Mount), 1);
-    assert!(store.cache_mount("used", Sharing::Locked, &task).unwrap().is_fresh());
+    assert_eq!(count(&collect(&store, &budget), ItemKind::Mount), 1);
+    assert!(store.cache_mount("used", CacheSharing::Locked, &task).unwrap().is_fresh());
 }
 
 #[test]
@@ -191,7 +191,7 @@ fn a_referrer_stays_as_long_as_its_subject() {
     });
     assert!(collect(&store, &Budget::default()).removed.is_empty());
     store.unname("a").unwrap();
-    assert_eq!(count(&collect(&store, &Budget::default()), What::Blob), 5);
+    assert_eq!(count(&collect(&store, &Budget::default()), ItemKind::Blob), 5);
 }
 
 #[test]

@@ -6,7 +6,7 @@ use layers::LayerInfo;
 use task::{Fault, Kind, Task};
 
 use super::{digest, fresh, open};
-use crate::{Sharing, SnapshotId, StepNote, StepRecord};
+use crate::{CacheSharing, SnapshotId, StepNote, StepRecord};
 
 #[test]
 fn a_step_is_recalled_while_all_it_made_is_here() {
@@ -69,26 +69,26 @@ fn cache_mounts_keep_their_content_and_their_rules() {
     let (_directory, store) = fresh();
     let task = Task::silent();
     let mount = |id: &str, sharing| store.cache_mount(id, sharing, &task).unwrap();
-    let first = mount("/root/.cache/../../x", Sharing::Shared);
+    let first = mount("/root/.cache/../../x", CacheSharing::Shared);
     assert!(first.is_fresh());
     assert!(first.path().starts_with(store.path().join("mounts")));
     fs::write(first.path().join("file"), "kept").unwrap();
-    let second = mount("/root/.cache/../../x", Sharing::Shared);
+    let second = mount("/root/.cache/../../x", CacheSharing::Shared);
     assert!(!second.is_fresh());
     assert_eq!(first.path(), second.path());
-    assert_ne!(first.path(), mount("other", Sharing::Shared).path());
+    assert_ne!(first.path(), mount("other", CacheSharing::Shared).path());
     drop((first, second));
 
     // Private: each its own, and the first again when it is free. A process that another test is
     // just starting may hold a lock for a moment longer.
     let again = || {
-        let tries = std::iter::repeat_with(|| mount("/root/.cache/../../x", Sharing::Private));
+        let tries = std::iter::repeat_with(|| mount("/root/.cache/../../x", CacheSharing::Private));
         let mut tries = tries.take(1000);
         tries.find(|mount| mount.path().join("file").exists()).expect("the mount that was kept")
     };
     let first = again();
     assert_eq!(fs::read(first.path().join("file")).unwrap(), b"kept");
-    let second = mount("/root/.cache/../../x", Sharing::Private);
+    let second = mount("/root/.cache/../../x", CacheSharing::Private);
     assert_ne!(first.path(), second.path());
     assert!(!second.path().join("file").exists());
     let path = first.path().to_owned();
@@ -100,13 +100,13 @@ fn cache_mounts_keep_their_content_and_their_rules() {
 fn a_locked_mount_waits_for_the_other_and_can_be_cancelled() {
     let (_directory, store) = fresh();
     let task = Task::silent();
-    let held = store.cache_mount("id", Sharing::Locked, &task).unwrap();
+    let held = store.cache_mount("id", CacheSharing::Locked, &task).unwrap();
     let waiting = Task::silent();
     let canceller = waiting.canceller();
     let path = store.path().to_owned();
     let cancelled = std::thread::spawn(move || {
         let store = open(&path);
-        store.cache_mount("id", Sharing::Locked, &waiting).unwrap_err().kind()
+        store.cache_mount("id", CacheSharing::Locked, &waiting).unwrap_err().kind()
     });
     canceller.cancel();
     assert_eq!(cancelled.join().unwrap(), Kind::Cancelled);
@@ -115,7 +115,7 @@ fn a_locked_mount_waits_for_the_other_and_can_be_cancelled() {
     let (sender, receiver) = mpsc::channel();
     let patient = std::thread::spawn(move || {
         let store = open(&path);
-        let mount = store.cache_mount("id", Sharing::Locked, &Task::silent()).unwrap();
+        let mount = store.cache_mount("id", CacheSharing::Locked, &Task::silent()).unwrap();
         sender.send(fs::read(mount.path().join("file")).unwrap()).unwrap();
     });
     fs::write(held.path().join("file"), "written before unlocking").unwrap();

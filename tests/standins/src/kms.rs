@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{P256, pem};
 
 /// What is asked of a key service.
-pub(crate) struct Asked<'a> {
+pub(crate) struct ReceivedRequest<'a> {
     pub(crate) method: &'a str,
     /// With what follows `?`.
     pub(crate) path: &'a str,
@@ -17,7 +17,7 @@ pub(crate) struct Asked<'a> {
 }
 
 /// The status and content of an answer; `None` where no key service has this path.
-pub(crate) fn answer(key: &P256, asked: &Asked<'_>) -> Option<(u16, Value)> {
+pub(crate) fn answer(key: &P256, asked: &ReceivedRequest<'_>) -> Option<(u16, Value)> {
     let path = asked.path.split('?').next().unwrap_or_default();
     let header = |name: &str| {
         let found = asked.headers.iter().find(|(one, _)| one == name);

@@ -20,7 +20,7 @@ pub use certificate::{Authority, Certificate, San};
 pub use key::{Ed25519, P256, pem, sha256};
 pub use log::{Log, Version};
 pub use oidc::Provider;
-pub use serve::{Served, serve};
+pub use serve::{StandinServer, serve};
 pub use timestamp::TimestampAuthority;
 pub use tuf::Repository;
 

@@ -18,7 +18,7 @@ use crate::log::hex;
 use crate::{Certificate, Log, P256, Version, World, kms, oidc, pem};
 
 /// A world that answers until the process ends.
-pub struct Served {
+pub struct StandinServer {
     /// `http://127.0.0.1:port`: Fulcio, Rekor v1 and the timestamp authority.
     pub url: String,
     /// The same for Rekor v2, which has the paths of Rekor v1.
@@ -30,7 +30,7 @@ pub struct Served {
     asked: Arc<Mutex<Vec<String>>>,
 }
 
-impl Served {
+impl StandinServer {
     /// What was asked for: method and path of each request.
     pub fn asked(&self) -> Vec<String> {
         self.asked.lock().unwrap().clone()
@@ -43,7 +43,7 @@ pub(crate) fn now() -> u64 {
 }
 
 /// Puts a world behind two ports of loopback.
-pub fn serve(world: World) -> Served {
+pub fn serve(world: World) -> StandinServer {
     let (world, asked) = (Arc::new(world), Arc::new(Mutex::new(Vec::new())));
     let mirrored = Arc::new(Mutex::new(BTreeMap::<String, Vec<u8>>::new()));
     let listen = |tiles: bool| {
@@ -73,7 +73,7 @@ pub fn serve(world: World) -> Served {
         url
     };
     let (url, tiles_url) = (listen(false), listen(true));
-    Served { url, tiles_url, world, mirrored, asked }
+    StandinServer { url, tiles_url, world, mirrored, asked }
 }
 
 struct Request {
@@ -223,7 +223,7 @@ fn answer(world: &World, request: &Request, tiles: bool, own: &str) -> Answer {
         }
         (method, _) => {
             let (path, headers) = (request.path.as_str(), &request.headers[..]);
-            let asked = kms::Asked { method, path, headers, body: &request.body };
+            let asked = kms::ReceivedRequest { method, path, headers, body: &request.body };
             let nothing = || (404, json!({ "message": "there is no such thing" }));
             let (status, value) = kms::answer(&world.service_key, &asked).unwrap_or_else(nothing);
             Some(Answer::json(status, &value))

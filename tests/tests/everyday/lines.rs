@@ -16,7 +16,7 @@ const REGISTRY: &str = "localhost:5000";
 /// The names under which the programs are started.
 const NAMES: &[(&str, &[&str])] = &[
     ("rbuild", &["rbuild", "buildah", "podman", "docker"]),
-    ("rcopy", &["rcopy", "skopeo", "crane"]),
+    ("rcopy", &["rcopy", "skopeo", "crane", "regctl", "oras"]),
 ];
 
 /// A directory with what everyday lines speak of: a `Dockerfile`, a context, `busybox` in the store,

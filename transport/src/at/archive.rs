@@ -15,7 +15,8 @@ use super::tar::{TarIndex, TarWriter};
 use super::{docker_archive, files};
 use crate::bridge::{self, blocking};
 use crate::{
-    Blob, Capabilities, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified,
+    Blob, Capabilities, Error, ImageSelector, Location, Origin, Plan, Result, Sink, Source,
+    Unverified,
 };
 
 /// Which kind of tar file.
@@ -42,17 +43,17 @@ impl Form {
 #[derive(Debug, Clone)]
 pub struct ArchiveSource {
     path: PathBuf,
-    named: Named,
+    named: ImageSelector,
     form: Form,
-    opened: Arc<OnceCell<Arc<Opened>>>,
+    opened: Arc<OnceCell<Arc<ArchiveImage>>>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct ArchiveImage {
     tar: TarIndex,
     root: Descriptor,
     /// How the image is named.
-    named: Named,
+    named: ImageSelector,
     /// Content that lies under other names than a layout's, and content made from it.
     docker: docker_archive::Content,
     /// What refers to what, once it was asked for.
@@ -61,7 +62,7 @@ struct Opened {
 
 impl ArchiveSource {
     /// An image in the archive at `path`.
-    pub fn new(path: &Path, form: Form, named: Named) -> ArchiveSource {
+    pub fn new(path: &Path, form: Form, named: ImageSelector) -> ArchiveSource {
         ArchiveSource { path: path.to_owned(), named, form, opened: Arc::default() }
     }
 
@@ -70,14 +71,14 @@ impl ArchiveSource {
         file: File,
         shown: &Path,
         form: Form,
-        named: &Named,
+        named: &ImageSelector,
     ) -> Result<ArchiveSource> {
         let opened = choose(TarIndex::open(file, shown)?, shown, named, form)?;
         let source = ArchiveSource::new(shown, form, named.clone());
         Ok(ArchiveSource { opened: Arc::new(OnceCell::new_with(Some(Arc::new(opened)))), ..source })
     }
 
-    async fn opened(&self) -> Result<Arc<Opened>, Cause> {
+    async fn opened(&self) -> Result<Arc<ArchiveImage>, Cause> {
         let open = || async {
             let (path, named, form) = (self.path.clone(), self.named.clone(), self.form);
             blocking(move || open(&path, &named, form).map(Arc::new)).await
@@ -120,18 +121,18 @@ fn replaceable(path: &Path) -> bool {
     !content || open_tar(path).is_ok_and(is_archive)
 }
 
-fn open(path: &Path, named: &Named, form: Form) -> Result<Opened> {
+fn open(path: &Path, named: &ImageSelector, form: Form) -> Result<ArchiveImage> {
     choose(open_tar(path)?, path, named, form)
 }
 
-fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opened> {
+fn choose(tar: TarIndex, path: &Path, named: &ImageSelector, form: Form) -> Result<ArchiveImage> {
     let place = form.place(path);
     let entries = layout_entries(&tar, &place)?;
     if form == Form::Docker {
         let (root, docker) =
             docker_archive::choose(&tar, named, &entries.unwrap_or_default(), &place)?;
         let named = docker_archive::named_as(&tar, named, &place)?;
-        return Ok(Opened { tar, root, named, docker, subjects: Mutex::default() });
+        return Ok(ArchiveImage { tar, root, named, docker, subjects: Mutex::default() });
     }
     let entries = entries.ok_or_else(|| Error::Malformed {
         place: place.clone(),
@@ -140,10 +141,13 @@ fn choose(tar: TarIndex, path: &Path, named: &Named, form: Form) -> Result<Opene
             None => "it has no file index.json, so it is not an OCI archive".to_owned(),
         },
     })?;
-    let entry = named::pick(&entries, named, &place)?;
+    let read = |entry: &Descriptor| {
+        tar.read(&blob_name(entry.digest), MAX_DOCUMENT).ok().flatten().map(Bytes::from)
+    };
+    let entry = named::pick_or_below(&entries, named, &place, &read)?;
     let (root, named) = (named::unnamed(entry.clone()), named::named_as(&entry, named));
     let (docker, subjects) = Default::default();
-    Ok(Opened { tar, root, named, docker, subjects })
+    Ok(ArchiveImage { tar, root, named, docker, subjects })
 }
 
 fn layout_entries(tar: &TarIndex, place: &str) -> Result<Option<Vec<Descriptor>>> {
@@ -258,12 +262,12 @@ impl Archive {
     }
 
     /// An image in the archive, to be copied to. Call [`Archive::finish`] after the last one.
-    pub fn image(self: &Arc<Self>, named: Named) -> ArchiveSink {
+    pub fn image(self: &Arc<Self>, named: ImageSelector) -> ArchiveSink {
         ArchiveSink { archive: Arc::clone(self), named, finish: false }
     }
 
     /// The archive's only image: publishing it finishes the archive.
-    pub fn only_image(self: &Arc<Self>, named: Named) -> ArchiveSink {
+    pub fn only_image(self: &Arc<Self>, named: ImageSelector) -> ArchiveSink {
         ArchiveSink { archive: Arc::clone(self), named, finish: true }
     }
 
@@ -313,13 +317,13 @@ impl Archive {
         self.form.place(self.tar.path())
     }
 
-    fn add(&self, root: &Descriptor, document: &[u8], named: &Named) -> Result<()> {
+    fn add(&self, root: &Descriptor, document: &[u8], named: &ImageSelector) -> Result<()> {
         self.small(&blob_name(root.digest), document)?;
         let (name, reference) = match named {
-            Named::Name(name) => (Some(name.clone()), full_name(name, self.form)?),
+            ImageSelector::Name(name) => (Some(name.clone()), full_name(name, self.form)?),
             _ => (None, None),
         };
-        let mut entry = named::unnamed(root.clone());
+        let mut entry = named::placeless(named::unnamed(root.clone()));
         entry.data = None;
         if let Some(reference) = &reference {
             let tag = reference.tag.as_ref().map(ToString::to_string).unwrap_or_default();
@@ -382,7 +386,7 @@ fn full_name(name: &str, form: Form) -> Result<Option<Reference>> {
 #[derive(Debug, Clone)]
 pub struct ArchiveSink {
     archive: Arc<Archive>,
-    named: Named,
+    named: ImageSelector,
     finish: bool,
 }
 
@@ -450,6 +454,6 @@ impl Sink for ArchiveSink {
             return Err(Error::Unsupported { action, place: self.archive.place() }.into());
         }
         let referrer = referrer.clone();
-        self.working(move |sink| sink.archive.add(&referrer, &document, &Named::Only)).await
+        self.working(move |sink| sink.archive.add(&referrer, &document, &ImageSelector::Only)).await
     }
 }

@@ -31,7 +31,8 @@ use super::daemon_tls::DaemonTls;
 use super::files;
 use crate::bridge::blocking;
 use crate::{
-    Blob, Capabilities, Error, Location, Named, Origin, Plan, Result, Sink, Source, Unverified,
+    Blob, Capabilities, Error, ImageSelector, Location, Origin, Plan, Result, Sink, Source,
+    Unverified,
 };
 
 /// How long a daemon may take to answer, and between two pieces of its answer.
@@ -64,17 +65,17 @@ pub(crate) struct Daemon {
     scratch: PathBuf,
 }
 
-/// A request that the daemon did not do.
+/// A request that the daemon refused or failed.
 #[derive(Debug, thiserror::Error)]
 #[error("{action}: the Docker daemon at {host} {reason}")]
-pub(crate) struct Failed {
+pub(crate) struct DaemonError {
     action: String,
     host: String,
     reason: String,
     kind: task::Kind,
 }
 
-impl task::Fault for Failed {
+impl task::Fault for DaemonError {
     fn kind(&self) -> task::Kind {
         self.kind
     }
@@ -97,12 +98,12 @@ impl Daemon {
         Ok(Daemon { host: parsed, secure, shown: host.to_owned(), scratch: scratch.to_owned() })
     }
 
-    fn failed(&self, action: &str, kind: task::Kind, reason: impl Into<String>) -> Failed {
+    fn failed(&self, action: &str, kind: task::Kind, reason: impl Into<String>) -> DaemonError {
         let (action, host) = (action.to_owned(), self.shown.clone());
-        Failed { action, host, reason: reason.into(), kind }
+        DaemonError { action, host, reason: reason.into(), kind }
     }
 
-    fn lost(&self, action: &str, error: &dyn std::error::Error) -> Failed {
+    fn lost(&self, action: &str, error: &dyn std::error::Error) -> DaemonError {
         self.failed(action, task::Kind::Unavailable, format!("cannot be reached: {error}"))
     }
 
@@ -321,10 +322,10 @@ fn printable(text: &str) -> String {
 
 fn message(said: &[u8]) -> Option<String> {
     #[derive(Deserialize)]
-    struct Said {
+    struct DaemonMessage {
         message: String,
     }
-    serde_json::from_slice::<Said>(said).ok().map(|said| printable(&said.message))
+    serde_json::from_slice::<DaemonMessage>(said).ok().map(|said| printable(&said.message))
 }
 
 fn failure(line: &[u8]) -> Option<String> {
@@ -352,8 +353,9 @@ impl DaemonSource {
         let fetch = || async {
             let file = self.daemon.save(&self.name).await?;
             let shown = PathBuf::from(format!("docker-daemon:{}", self.name));
-            let source =
-                blocking(move || ArchiveSource::over(file, &shown, Form::Docker, &Named::Only));
+            let source = blocking(move || {
+                ArchiveSource::over(file, &shown, Form::Docker, &ImageSelector::Only)
+            });
             Ok::<_, Cause>(source.await?)
         };
         self.fetched.get_or_try_init(fetch).await
@@ -402,7 +404,7 @@ impl DaemonSink {
         }
         let name = reference.or_latest().to_string();
         let archive = Archive::create(&daemon.scratch.join("docker-daemon.tar"), Form::Docker)?;
-        let image = archive.image(Named::Name(name.clone()));
+        let image = archive.image(ImageSelector::Name(name.clone()));
         Ok(DaemonSink { daemon, name, archive, image })
     }
 }

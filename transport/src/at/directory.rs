@@ -97,19 +97,19 @@ pub(crate) fn describe(document: &[u8], place: &str) -> Result<Descriptor> {
     struct Probe {
         schema_version: Option<u32>,
         media_type: Option<MediaType>,
-        config: Option<Typed>,
-        manifests: Option<Vec<Typed>>,
+        config: Option<MediaTypeField>,
+        manifests: Option<Vec<MediaTypeField>>,
     }
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
-    struct Typed {
+    struct MediaTypeField {
         #[serde(default)]
         media_type: MediaType,
     }
     let refuse = |reason: String| Error::Malformed { place: place.to_owned(), reason };
     let probe: Probe = serde_json::from_slice(document)
         .map_err(|error| refuse(format!("its manifest is malformed: {error}")))?;
-    let docker = |typed: Option<&Typed>| typed.is_some_and(|t| t.media_type.is_docker());
+    let docker = |typed: Option<&MediaTypeField>| typed.is_some_and(|t| t.media_type.is_docker());
     let media_type = match &probe {
         Probe { media_type: Some(media_type), .. } => media_type.clone(),
         Probe { schema_version: Some(1), .. } => MediaType::DOCKER_V1_SIGNED,

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use super::archive::blob_name;
 use super::named;
 use super::tar::TarIndex;
-use crate::{Error, Named, Result};
+use crate::{Error, ImageSelector, Result};
 
 /// Where the content of an image is that lies under names of its own.
 #[derive(Debug, Default)]
@@ -61,15 +61,19 @@ pub(crate) fn names(tar: &TarIndex, place: &str) -> Result<Vec<String>> {
 }
 
 /// The name of the selected image: its whole name if it has one, because a policy may refer to it.
-pub(crate) fn named_as(tar: &TarIndex, named: &Named, place: &str) -> Result<Named> {
+pub(crate) fn named_as(
+    tar: &TarIndex,
+    named: &ImageSelector,
+    place: &str,
+) -> Result<ImageSelector> {
     let whole = |name: &str| match name.parse::<Reference>() {
-        Ok(name) => Named::Name(name.or_latest().to_string()),
-        Err(_) => Named::Name(name.to_owned()),
+        Ok(name) => ImageSelector::Name(name.or_latest().to_string()),
+        Err(_) => ImageSelector::Name(name.to_owned()),
     };
     Ok(match named {
-        Named::Digest(_) => named.clone(),
-        Named::Name(name) => whole(name),
-        Named::Only | Named::Position(_) => {
+        ImageSelector::Digest(_) => named.clone(),
+        ImageSelector::Name(name) => whole(name),
+        ImageSelector::Only | ImageSelector::Position(_) => {
             let items = items(tar, place)?;
             let tag = pick(&items, named, place)?.tags().first();
             tag.map_or_else(|| named.clone(), |tag| whole(tag))
@@ -80,11 +84,11 @@ pub(crate) fn named_as(tar: &TarIndex, named: &Named, place: &str) -> Result<Nam
 /// Finds an image; `entries` are those of the layout that newer archives are too.
 pub(crate) fn choose(
     tar: &TarIndex,
-    named: &Named,
+    named: &ImageSelector,
     entries: &[Descriptor],
     place: &str,
 ) -> Result<(Descriptor, Content)> {
-    if let Named::Digest(digest) = named
+    if let ImageSelector::Digest(digest) = named
         && let Some(entry) = entries.iter().find(|entry| entry.digest == *digest)
     {
         return Ok((named::unnamed(entry.clone()), Content::default()));
@@ -101,11 +105,11 @@ pub(crate) fn choose(
     assemble(tar, item, config, place)
 }
 
-fn pick<'a>(items: &'a [Item], named: &Named, place: &str) -> Result<&'a Item> {
+fn pick<'a>(items: &'a [Item], named: &ImageSelector, place: &str) -> Result<&'a Item> {
     let known = || items.iter().flat_map(|item| item.tags().iter().cloned()).take(10).collect();
     let none = |name: String| Error::NoImage { name, place: place.to_owned(), known: known() };
     match named {
-        Named::Only => match items {
+        ImageSelector::Only => match items {
             [only] => Ok(only),
             [] => Err(none("the only image".to_owned())),
             _ => {
@@ -117,12 +121,12 @@ fn pick<'a>(items: &'a [Item], named: &Named, place: &str) -> Result<&'a Item> {
                 Err(Error::Malformed { place: place.to_owned(), reason })
             }
         },
-        Named::Position(at) => items.get(*at).ok_or_else(|| none(format!("image @{at}"))),
-        Named::Digest(digest) => {
+        ImageSelector::Position(at) => items.get(*at).ok_or_else(|| none(format!("image @{at}"))),
+        ImageSelector::Digest(digest) => {
             let hex = digest.hex();
             items.iter().find(|i| i.config.contains(&hex)).ok_or_else(|| none(digest.to_string()))
         }
-        Named::Name(name) => {
+        ImageSelector::Name(name) => {
             let wanted = name.parse::<Reference>()?.or_latest();
             let is = |tag: &String| {
                 tag.parse::<Reference>().is_ok_and(|reference| reference.or_latest() == wanted)

@@ -10,29 +10,29 @@ use task::{Cause, Fault, Kind, Task};
 
 use super::{files, named};
 use crate::bridge::{self, blocking};
-use crate::{Blob, Capabilities, Error, Location, Named, Origin, Sink, Source, Unverified};
+use crate::{Blob, Capabilities, Error, ImageSelector, Location, Origin, Sink, Source, Unverified};
 
 /// `oci:…`: an image in a directory in the OCI image layout.
 #[derive(Debug, Clone)]
 pub struct LayoutImage {
     path: PathBuf,
-    named: Named,
+    named: ImageSelector,
     /// Where its blobs are, if not in it.
     blobs: Option<PathBuf>,
     /// Whether publishing waits for the disk.
     synced: bool,
     /// How the image is named that was found.
-    found: Arc<OnceLock<Named>>,
+    found: Arc<OnceLock<ImageSelector>>,
     /// What its `index.json` said last, for many questions about it.
     listing: Arc<Mutex<Option<Arc<Listing>>>>,
 }
 
-/// Opens a layout.
-type Opened = Result<Layout, Cause>;
+/// The result of opening a layout.
+type LayoutResult = Result<Layout, Cause>;
 
 impl LayoutImage {
     /// An image in the layout at `path`, which need not exist to be written to.
-    pub fn new(path: &Path, named: Named) -> LayoutImage {
+    pub fn new(path: &Path, named: ImageSelector) -> LayoutImage {
         let (found, listing) = Default::default();
         LayoutImage { path: path.to_owned(), named, blobs: None, synced: true, found, listing }
     }
@@ -50,11 +50,18 @@ impl LayoutImage {
     }
 
     fn under(&self, tag: &image::Tag) -> LayoutImage {
-        LayoutImage { named: Named::Name(tag.to_string()), found: Arc::default(), ..self.clone() }
+        LayoutImage {
+            named: ImageSelector::Name(tag.to_string()),
+            found: Arc::default(),
+            ..self.clone()
+        }
     }
 
     /// What opens the layout, or makes it, on another thread.
-    fn opener(&self, open: fn(&Path) -> store::Result<Layout>) -> impl FnOnce() -> Opened + use<> {
+    fn opener(
+        &self,
+        open: fn(&Path) -> store::Result<Layout>,
+    ) -> impl FnOnce() -> LayoutResult + use<> {
         let (path, blobs, synced) = (self.path.clone(), self.blobs.clone(), self.synced);
         move || {
             let mut layout = open(&path)?;
@@ -84,7 +91,7 @@ impl LayoutImage {
     pub async fn delete(&self) -> Result<bool, Cause> {
         let (path, named) = (self.path.clone(), self.named.clone());
         blocking(move || match named {
-            Named::Name(name) => Ok(Layout::open(&path)?.unname(&name)?),
+            ImageSelector::Name(name) => Ok(Layout::open(&path)?.unname(&name)?),
             _ => Err(Error::Unsupported {
                 action: "deleting an image without a name".to_owned(),
                 place: format!("the layout {}", path.display()),
@@ -175,13 +182,14 @@ fn write_document(layout: &Layout, descriptor: &Descriptor, document: &[u8]) -> 
 impl Source for LayoutImage {
     async fn resolve(&self) -> Result<Descriptor, Cause> {
         let (path, named, place) = (self.path.clone(), self.named.clone(), self.place());
-        let found = Arc::clone(&self.found);
+        let (found, open) = (Arc::clone(&self.found), self.opener(Layout::open));
         blocking(move || {
             if !path.exists() {
                 return Err(files::absent(&path).into());
             }
-            let entries = Layout::open(&path)?.entries()?;
-            let entry = named::pick(&entries, &named, &place)?;
+            let layout = open()?;
+            let read = |entry: &Descriptor| layout.read(entry).ok();
+            let entry = named::pick_or_below(&layout.entries()?, &named, &place, &read)?;
             let _ = found.set(named::named_as(&entry, &named));
             Ok(named::unnamed(entry))
         })
@@ -233,7 +241,7 @@ impl Sink for LayoutImage {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
         let named = self.named.clone();
         self.existing(None, move |layout| {
-            let Named::Name(name) = named else { return Ok(None) };
+            let ImageSelector::Name(name) = named else { return Ok(None) };
             let found = layout.resolve(&name)?.map(named::unnamed);
             match found {
                 Some(found) if is_whole(layout, &found)? => Ok(Some(found)),
@@ -272,12 +280,12 @@ impl Sink for LayoutImage {
     }
 
     async fn publish(&self, root: &Descriptor, document: Bytes, _task: &Task) -> Result<(), Cause> {
-        let (root, named) = (root.clone(), self.named.clone());
+        let (root, named) = (named::placeless(root.clone()), self.named.clone());
         self.making(move |layout| {
             write_document(layout, &root, &document)?;
             match named {
-                Named::Name(name) => layout.publish(Some(&name), &root)?,
-                Named::Digest(digest) if digest != root.digest => {
+                ImageSelector::Name(name) => layout.publish(Some(&name), &root)?,
+                ImageSelector::Digest(digest) if digest != root.digest => {
                     let (expected, found) = (digest, root.digest);
                     return Err(image::Error::DigestMismatch { expected, found }.into());
                 }
@@ -347,7 +355,7 @@ mod tests {
         let layout = Layout::create(&path).unwrap();
         let subject = Descriptor::of(image::MediaType::OCI_MANIFEST, b"subject");
         let first = attach(&layout, &subject, "text/one");
-        let place = LayoutImage::new(&path, Named::Only);
+        let place = LayoutImage::new(&path, ImageSelector::Only);
         let listed = async || Source::referrers(&place, &subject).await.map(|found| found.len());
         assert_eq!(listed().await.unwrap(), 1);
         // It is not read again: its bytes are gone.

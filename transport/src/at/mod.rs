@@ -12,6 +12,7 @@ mod named;
 mod registry;
 mod store;
 mod tar;
+mod tarball;
 
 pub use copy::{Memory, MemoryImage};
 
@@ -25,3 +26,4 @@ pub(crate) use directory::describe;
 pub use layout::LayoutImage;
 pub use registry::Registry;
 pub use store::StoreImage;
+pub use tarball::Tarball;

@@ -119,14 +119,14 @@ fn rejected(digest: Digest) -> impl FnOnce(registry_client::Error) -> Cause {
 
 fn subject(document: &[u8]) -> Option<Digest> {
     #[derive(Deserialize)]
-    struct Referring {
+    struct ReferrerManifest {
         subject: Option<SubjectField>,
     }
     #[derive(Deserialize)]
     struct SubjectField {
         digest: Digest,
     }
-    let referring: Referring = serde_json::from_slice(document).ok()?;
+    let referring: ReferrerManifest = serde_json::from_slice(document).ok()?;
     Some(referring.subject?.digest)
 }
 

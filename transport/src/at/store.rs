@@ -17,11 +17,11 @@ use crate::{Blob, Capabilities, Error, Location, Origin, Plan, Sink, Source, Unv
 pub struct StoreImage {
     store: Store,
     name: Option<String>,
-    unpacking: Option<Arc<Unpacking>>,
+    unpacking: Option<Arc<UnpackJob>>,
 }
 
 #[derive(Debug)]
-struct Unpacking {
+struct UnpackJob {
     /// What stops work that is done when the part has ended.
     after: Task,
     platform: Platform,
@@ -47,7 +47,7 @@ impl StoreImage {
     /// or built on at once. `task` has not begun ([`Task::later`]); its parts say what could not be unpacked.
     #[must_use]
     pub fn unpacked(mut self, platform: Platform, task: Task) -> StoreImage {
-        self.unpacking = Some(Arc::new(Unpacking {
+        self.unpacking = Some(Arc::new(UnpackJob {
             platform,
             after: task.hidden(),
             task: Mutex::new(Some(Arc::new(task))),
@@ -104,7 +104,7 @@ fn write_document(store: &Store, descriptor: &Descriptor, document: &[u8]) -> Re
     Ok(())
 }
 
-impl Unpacking {
+impl UnpackJob {
     fn task(&self) -> Arc<Task> {
         let task = self.task.lock().unwrap_or_else(PoisonError::into_inner);
         task.clone().unwrap_or_else(|| Arc::new(self.after.hidden()))
@@ -174,7 +174,7 @@ impl Unpacking {
     }
 }
 
-impl Drop for Unpacking {
+impl Drop for UnpackJob {
     fn drop(&mut self) {
         if !*self.began.get_mut() && *self.here.get_mut() {
             self.end(Task::reused);

@@ -90,6 +90,13 @@ pub(crate) struct Section {
     left: u64,
 }
 
+impl Section {
+    /// The whole file from its start, independently of other readers.
+    pub(crate) fn whole(file: &Arc<File>) -> Section {
+        Section { file: Arc::clone(file), offset: 0, left: u64::MAX }
+    }
+}
+
 impl Read for Section {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let most = usize::try_from(self.left).unwrap_or(usize::MAX).min(buffer.len());
@@ -279,11 +286,11 @@ pub(crate) struct TarWriter {
 #[derive(Debug, Default)]
 struct TarState {
     end: u64,
-    places: BTreeMap<String, Reserved>,
+    places: BTreeMap<String, Reservation>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Reserved {
+struct Reservation {
     offset: u64,
     size: u64,
     whole: bool,
@@ -313,7 +320,7 @@ impl TarWriter {
         let header = header(name, size);
         let offset = state.end + header.len() as u64;
         self.write(&header, state.end)?;
-        state.places.insert(name.to_owned(), Reserved { offset, size, whole: false });
+        state.places.insert(name.to_owned(), Reservation { offset, size, whole: false });
         state.end = (offset + size).div_ceil(BLOCK) * BLOCK;
         Ok(offset)
     }

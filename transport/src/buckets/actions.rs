@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use task::{Cause, Kind};
 
 use super::Objects;
-use super::failed::{Failed, whole};
+use super::error::{ServiceError, whole};
 use crate::{Blob, Result, Unverified};
 
 /// Where the service has its calls.
@@ -48,7 +48,8 @@ struct Answer {
 
 fn failed(action: &str, kind: Kind, reason: impl Into<String>) -> Cause {
     let hint = (kind == Kind::Denied).then_some(HINT);
-    Failed { action: format!("{action} GitHub's cache"), reason: reason.into(), kind, hint }.into()
+    ServiceError { action: format!("{action} GitHub's cache"), reason: reason.into(), kind, hint }
+        .into()
 }
 
 /// An error without its URL, which is a secret.

@@ -5,7 +5,7 @@
 //! written last.
 
 mod actions;
-mod failed;
+mod error;
 #[cfg(feature = "s3")]
 mod objects;
 
@@ -117,7 +117,7 @@ impl Bucket {
         let objects: Arc<dyn Objects> = match &self.service {
             Service::Actions { url, token } => Arc::new(Actions::new(url, token)?),
             #[cfg(feature = "s3")]
-            _ => Arc::new(objects::Stored::open(self)?),
+            _ => Arc::new(objects::BucketObjects::open(self)?),
             #[cfg(not(feature = "s3"))]
             _ => {
                 let action = "reaching a bucket without the feature s3".to_owned();

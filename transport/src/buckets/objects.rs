@@ -15,7 +15,7 @@ use object_store::{
 };
 use task::{Cause, Kind};
 
-use super::failed::{Failed, whole};
+use super::error::{ServiceError, whole};
 use super::{Bucket, Objects, Service};
 use crate::{Blob, Result, Unverified};
 
@@ -27,7 +27,7 @@ const PARTS: usize = 2;
 const OURS: &str = ".rbuild";
 
 /// The objects of a bucket.
-pub(super) struct Stored {
+pub(super) struct BucketObjects {
     store: Box<dyn ObjectStore>,
     blobs: String,
     names_in: String,
@@ -97,8 +97,8 @@ fn azure(
     Ok(Box::new(builder.build()?))
 }
 
-impl Stored {
-    pub(super) fn open(bucket: &Bucket) -> Result<Stored, Cause> {
+impl BucketObjects {
+    pub(super) fn open(bucket: &Bucket) -> Result<BucketObjects, Cause> {
         let (built, hint) = match &bucket.service {
             Service::S3 { bucket, endpoint, path_style, settings } => (
                 s3(bucket, endpoint.as_deref(), *path_style, settings),
@@ -112,7 +112,7 @@ impl Stored {
         };
         let (blobs, names_in) = (bucket.blobs.clone(), bucket.names_in.clone());
         let store = built.map_err(failed(format!("opening {bucket}"), hint))?;
-        Ok(Stored { store, blobs, names_in, hint })
+        Ok(BucketObjects { store, blobs, names_in, hint })
     }
 
     fn path(&self, key: &str) -> Result<Path, Cause> {
@@ -175,7 +175,7 @@ impl Stored {
 }
 
 #[async_trait]
-impl Objects for Stored {
+impl Objects for BucketObjects {
     async fn has(&self, digest: &Digest) -> Result<bool, Cause> {
         let key = self.blob(digest);
         match self.store.head(&self.path(&key)?).await {
@@ -230,6 +230,6 @@ fn failed(action: String, hint: &'static str) -> impl FnOnce(Stop) -> Cause {
             _ => Kind::Unavailable,
         };
         let hint = (kind == Kind::Denied).then_some(hint);
-        Failed { action, reason: error.to_string(), kind, hint }.into()
+        ServiceError { action, reason: error.to_string(), kind, hint }.into()
     }
 }

@@ -7,7 +7,7 @@ use image::{Digest, Repository, Tag};
 use registry_client::{Client, Repo, Target};
 use task::{Cause, Fault, Kind};
 
-use super::run::{Listed, Run};
+use super::run::{Run, SetListing};
 use super::{MirrorDestination, MirrorSource, Outcome, Set, Tags, tags};
 use crate::{Error, Result, Side};
 
@@ -26,12 +26,12 @@ struct Group<'s> {
 /// Deletes the tags that a set would copy if the source still had them.
 ///
 /// A repository is left alone when one of its sets could not be listed.
-pub(super) async fn dropped(run: &Run<'_>, sets: &[Set], listed: &[Option<Listed<'_>>]) {
+pub(super) async fn dropped(run: &Run<'_>, sets: &[Set], listed: &[Option<SetListing<'_>>]) {
     let mut groups: BTreeMap<String, Group<'_>> = BTreeMap::new();
     let mut unsure = BTreeSet::new();
     for (set, listed) in sets.iter().zip(listed) {
         let MirrorDestination::Repository { client, repository } = &set.to else { continue };
-        let Some(Listed { tags, there: Some(there), .. }) = listed else {
+        let Some(SetListing { tags, there: Some(there), .. }) = listed else {
             unsure.insert(repository.to_string());
             continue;
         };
@@ -76,7 +76,7 @@ impl Group<'_> {
     async fn delete(&self, run: &Run<'_>) -> Result<()> {
         let mine = self.there.iter().filter(|tag| run.options.shard.owns(&self.name(tag)));
         let covered: Vec<&String> =
-            mine.filter(|tag| tags::subject_of(tag).is_none() && self.covers(tag)).collect();
+            mine.filter(|tag| tags::derived_from(tag).is_none() && self.covers(tag)).collect();
         let gone: Vec<&String> =
             covered.iter().copied().filter(|tag| !self.kept.contains(*tag)).collect();
         if gone.is_empty() {
@@ -107,10 +107,11 @@ impl Group<'_> {
         Ok(())
     }
 
-    /// Deletes the signatures of the older form that belong to what was deleted.
+    /// Deletes the signatures of the older form, and the list of referrers that a tag holds, that belong to
+    /// what was deleted.
     async fn attached(&self, run: &Run<'_>, repo: &Repo, digests: &BTreeSet<String>) {
         for tag in self.there.difference(&self.kept) {
-            let Some(subject) = tags::subject_of(tag) else { continue };
+            let Some(subject) = tags::derived_from(tag) else { continue };
             if run.stopped() || !digests.contains(&subject) {
                 continue;
             }

@@ -18,13 +18,13 @@ const REMEMBERED: usize = 200_000;
 
 /// The blobs that the images of this run have at the destination, each where it was put first.
 #[derive(Debug, Default)]
-pub(super) struct Arrived {
-    blobs: Mutex<HashMap<Digest, Where>>,
+pub(super) struct DestinationBlobs {
+    blobs: Mutex<HashMap<Digest, BlobLocation>>,
     changed: Notify,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
-enum Where {
+enum BlobLocation {
     /// It is being sent to this repository.
     Coming(Repository),
     /// These repositories have it.
@@ -42,8 +42,8 @@ enum Answer {
     Elsewhere,
 }
 
-impl Arrived {
-    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, Where>> {
+impl DestinationBlobs {
+    fn lock(&self) -> std::sync::MutexGuard<'_, HashMap<Digest, BlobLocation>> {
         self.blobs.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -51,12 +51,12 @@ impl Arrived {
         let mut blobs = self.lock();
         let full = blobs.len() >= REMEMBERED;
         match blobs.get(&digest) {
-            Some(Where::Here(repositories)) if repositories.contains(to) => Answer::Here,
-            Some(Where::Coming(other)) if other == to => Answer::Wait,
+            Some(BlobLocation::Here(repositories)) if repositories.contains(to) => Answer::Here,
+            Some(BlobLocation::Coming(other)) if other == to => Answer::Wait,
             Some(_) => Answer::Elsewhere,
             None if full => Answer::Elsewhere,
             None => {
-                blobs.insert(digest, Where::Coming(to.clone()));
+                blobs.insert(digest, BlobLocation::Coming(to.clone()));
                 Answer::Yours
             }
         }
@@ -65,7 +65,7 @@ impl Arrived {
     /// A repository beside `to` that has it.
     fn beside(&self, digest: Digest, to: &Repository) -> Option<Repository> {
         match self.lock().get(&digest) {
-            Some(Where::Here(repositories)) if !repositories.contains(to) => {
+            Some(BlobLocation::Here(repositories)) if !repositories.contains(to) => {
                 repositories.first().cloned()
             }
             _ => None,
@@ -76,10 +76,10 @@ impl Arrived {
         let mut blobs = self.lock();
         let full = blobs.len() >= REMEMBERED;
         match blobs.get_mut(&digest) {
-            Some(Where::Here(repositories)) if repositories.contains(at) => {}
-            Some(Where::Here(repositories)) => repositories.push(at.clone()),
-            Some(coming) => *coming = Where::Here(vec![at.clone()]),
-            None if !full => drop(blobs.insert(digest, Where::Here(vec![at.clone()]))),
+            Some(BlobLocation::Here(repositories)) if repositories.contains(at) => {}
+            Some(BlobLocation::Here(repositories)) => repositories.push(at.clone()),
+            Some(coming) => *coming = BlobLocation::Here(vec![at.clone()]),
+            None if !full => drop(blobs.insert(digest, BlobLocation::Here(vec![at.clone()]))),
             None => {}
         }
         drop(blobs);
@@ -89,7 +89,7 @@ impl Arrived {
     /// The one who was to send it does not.
     fn given_up(&self, digest: Digest, to: &Repository) {
         let mut blobs = self.lock();
-        if blobs.get(&digest) == Some(&Where::Coming(to.clone())) {
+        if blobs.get(&digest) == Some(&BlobLocation::Coming(to.clone())) {
             blobs.remove(&digest);
         }
         drop(blobs);
@@ -98,10 +98,10 @@ impl Arrived {
 }
 
 /// A repository at the destination that knows what has arrived, and whether it was written to.
-pub(super) struct Sharing {
+pub(super) struct RepositorySink {
     pub(super) inner: Box<dyn Sink>,
     pub(super) repository: Repository,
-    pub(super) arrived: Arc<Arrived>,
+    pub(super) blobs: Arc<DestinationBlobs>,
     /// What this image is to send; given up when it ends without.
     pub(super) mine: Mutex<Vec<Digest>>,
     pub(super) published: AtomicBool,
@@ -109,23 +109,23 @@ pub(super) struct Sharing {
     pub(super) referred: AtomicBool,
 }
 
-impl Sharing {
+impl RepositorySink {
     fn landed(&self, digest: Digest) {
         self.mine.lock().unwrap_or_else(PoisonError::into_inner).retain(|mine| *mine != digest);
-        self.arrived.arrived(digest, &self.repository);
+        self.blobs.arrived(digest, &self.repository);
     }
 }
 
-impl Drop for Sharing {
+impl Drop for RepositorySink {
     fn drop(&mut self) {
         for digest in self.mine.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            self.arrived.given_up(digest, &self.repository);
+            self.blobs.given_up(digest, &self.repository);
         }
     }
 }
 
 #[async_trait]
-impl Sink for Sharing {
+impl Sink for RepositorySink {
     async fn current(&self) -> Result<Option<Descriptor>, Cause> {
         self.inner.current().await
     }
@@ -135,10 +135,10 @@ impl Sink for Sharing {
             return self.inner.contains(descriptor).await;
         }
         loop {
-            let change = self.arrived.changed.notified();
+            let change = self.blobs.changed.notified();
             tokio::pin!(change);
             change.as_mut().enable();
-            match self.arrived.ask(descriptor.digest, &self.repository) {
+            match self.blobs.ask(descriptor.digest, &self.repository) {
                 Answer::Here => return Ok(true),
                 Answer::Wait => change.await,
                 Answer::Yours => {
@@ -159,7 +159,7 @@ impl Sink for Sharing {
     }
 
     async fn link(&self, descriptor: &Descriptor, origin: &Origin) -> Result<bool, Cause> {
-        let beside = self.arrived.beside(descriptor.digest, &self.repository);
+        let beside = self.blobs.beside(descriptor.digest, &self.repository);
         let beside = beside.map(Origin::Registry);
         for origin in beside.iter().chain([origin]) {
             if self.inner.link(descriptor, origin).await? {
@@ -217,7 +217,7 @@ mod tests {
 
     #[test]
     fn a_blob_is_sent_by_one_and_found_by_the_others() {
-        let arrived = Arrived::default();
+        let arrived = DestinationBlobs::default();
         let repository = |path: &str| Repository::new("r.example", path).unwrap();
         let (a, b, digest) = (repository("a"), repository("b"), Digest::of(b"x"));
         assert!(matches!(arrived.ask(digest, &a), Answer::Yours));

@@ -49,11 +49,11 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod attached;
 mod delete;
 mod directories;
 mod ends;
 mod list;
+mod referrers;
 mod run;
 mod shard;
 mod state;
@@ -176,6 +176,8 @@ pub enum Outcome {
     WouldDelete,
     /// It could not be brought to the source's state.
     Failed,
+    /// The run was stopped before it was done.
+    Cancelled,
 }
 
 impl Outcome {
@@ -188,6 +190,7 @@ impl Outcome {
             Outcome::WouldCopy => "would copy",
             Outcome::WouldDelete => "would delete",
             Outcome::Failed => "failed",
+            Outcome::Cancelled => "cancelled",
         }
     }
 }
@@ -231,6 +234,7 @@ impl Report {
             Outcome::Deleted,
             Outcome::WouldDelete,
             Outcome::Failed,
+            Outcome::Cancelled,
         ];
         let counts = all.map(|outcome| (self.count(outcome), outcome.as_str()));
         let told: Vec<String> = counts

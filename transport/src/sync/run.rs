@@ -5,26 +5,26 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use copy::Resolved;
+use copy::ResolvedSource;
 use futures::{StreamExt, stream};
 use image::{Descriptor, Digest, Reference, Tag};
 use task::{Cause, Fault, Kind, Task};
 
-use super::attached::{self, Attached, DigestTags};
-use super::ends::{Arrived, Sharing};
+use super::ends::{DestinationBlobs, RepositorySink};
+use super::referrers::{self, DigestTags, ReferrerCache};
 use super::state::TagState;
 use super::{
     Line, MirrorDestination, MirrorOptions, MirrorSource, MirrorState, Name, Outcome, Report, Set,
     delete,
 };
 use crate::at::{Directory, LayoutImage, Registry};
-use crate::{Error, Named, Result, Select, Side, Sink, Source};
+use crate::{Error, ImageSelector, Result, Select, Side, Sink, Source};
 
 /// Repositories listed at a time.
 const LISTS: usize = 8;
 
-/// A set whose names are known.
-pub(super) struct Listed<'s> {
+/// A set with the names that were listed for it.
+pub(super) struct SetListing<'s> {
     pub(super) set: &'s Set,
     /// The tags to mirror.
     pub(super) tags: Vec<String>,
@@ -60,13 +60,13 @@ pub async fn mirror(
         options,
         task,
         state: Mutex::new(state),
-        arrived: Arc::default(),
-        attached: Attached::default(),
+        blobs: Arc::default(),
+        referrers: ReferrerCache::default(),
         report: Mutex::default(),
         stopping: AtomicBool::new(false),
     };
     let listing = sets.iter().map(|set| run.list(set));
-    let listed: Vec<Option<Listed<'_>>> = stream::iter(listing).buffered(LISTS).collect().await;
+    let listed: Vec<Option<SetListing<'_>>> = stream::iter(listing).buffered(LISTS).collect().await;
     let items = listed.iter().flatten().flat_map(|listed| run.items(listed));
     let work = stream::iter(items.map(|item| run.one(item)));
     work.buffer_unordered(options.parallel.max(1)).collect::<()>().await;
@@ -82,8 +82,8 @@ pub(super) struct Run<'a> {
     pub(super) options: &'a MirrorOptions<'a>,
     pub(super) task: &'a Task,
     state: Mutex<&'a mut MirrorState>,
-    arrived: Arc<Arrived>,
-    attached: Attached,
+    blobs: Arc<DestinationBlobs>,
+    referrers: ReferrerCache,
     report: Mutex<Report>,
     stopping: AtomicBool,
 }
@@ -106,6 +106,9 @@ impl<'a> Run<'a> {
     ) {
         let (outcome, digest, error) = match result {
             Ok((outcome, digest)) => (outcome, digest, None),
+            Err(error) if error.kind() == Kind::Cancelled => {
+                (Outcome::Cancelled, None, Some(error))
+            }
             Err(error) => (Outcome::Failed, None, Some(error)),
         };
         if let Some(error) = &error
@@ -121,7 +124,7 @@ impl<'a> Run<'a> {
         self.state().forget(name);
     }
 
-    async fn list<'s>(&self, set: &'s Set) -> Option<Listed<'s>> {
+    async fn list<'s>(&self, set: &'s Set) -> Option<SetListing<'s>> {
         if self.stopped() {
             return None;
         }
@@ -134,7 +137,7 @@ impl<'a> Run<'a> {
         }
     }
 
-    async fn lists<'s>(&self, set: &'s Set) -> Result<Listed<'s>> {
+    async fn lists<'s>(&self, set: &'s Set) -> Result<SetListing<'s>> {
         let tags = async {
             match &set.from {
                 MirrorSource::Directory { name: Name::Tag(tag), .. } => {
@@ -148,7 +151,7 @@ impl<'a> Run<'a> {
                     let listed = client.repo(repository).tags(None).await;
                     let at = Error::at("listing the tags", Side::Source);
                     let mut listed = listed.map_err(|error| at(Cause::new(error)))?;
-                    let digest_tags = Arc::new(attached::digest_tags(&listed, tags));
+                    let digest_tags = Arc::new(referrers::digest_tags(&listed, tags));
                     listed.retain(|tag| tags.takes(tag));
                     Ok((listed, Some(digest_tags)))
                 }
@@ -172,10 +175,10 @@ impl<'a> Run<'a> {
             }
         };
         let ((tags, digest_tags), there) = futures::try_join!(tags, there)?;
-        Ok(Listed { set, tags, there, digest_tags })
+        Ok(SetListing { set, tags, there, digest_tags })
     }
 
-    fn items<'s>(&self, listed: &Listed<'s>) -> Vec<Item<'s>> {
+    fn items<'s>(&self, listed: &SetListing<'s>) -> Vec<Item<'s>> {
         let set = listed.set;
         let mut items = Vec::new();
         for tag in &listed.tags {
@@ -243,7 +246,7 @@ impl<'a> Run<'a> {
         let mut attached = None;
         if let Some(entry) = self.known(item, target, &named, &how) {
             attached = self.attached(item, named.digest).await?;
-            if attached.is_none_or(|now| now == entry.attached.unwrap_or(attached::nothing())) {
+            if attached.is_none_or(|now| now == entry.attached.unwrap_or(referrers::nothing())) {
                 return Ok((Outcome::Unchanged, Some(entry.copy)));
             }
             if self.options.dry_run {
@@ -251,7 +254,7 @@ impl<'a> Run<'a> {
             }
         }
         let current = item.current().await?;
-        let source = Resolved::new(&*source, named.clone());
+        let source = ResolvedSource::new(&*source, named.clone());
         let copy = &set.copy;
         let plain = named.media_type.is_manifest() || copy.select == Select::All;
         let same = plain && copy.format.is_none() && !copy.referrers;
@@ -304,7 +307,7 @@ impl<'a> Run<'a> {
             return Ok(None);
         }
         let tags = item.digest_tags.as_deref();
-        let mark = self.attached.of((client, repository), image, tags).await;
+        let mark = self.referrers.of((client, repository), image, tags).await;
         let at = Error::at(format!("listing referrers of {image}"), Side::Source);
         mark.map(Some).map_err(|error| at(Cause::new(error)))
     }
@@ -312,7 +315,7 @@ impl<'a> Run<'a> {
     async fn copy(
         &self,
         item: &Item<'_>,
-        source: &Resolved<'_>,
+        source: &ResolvedSource<'_>,
         current: Option<Digest>,
         task: &Task,
     ) -> Result<(Outcome, Digest)> {
@@ -324,10 +327,10 @@ impl<'a> Run<'a> {
                 crate::copy(source, &*inner, gate, options, task).await?
             }
             MirrorDestination::Repository { repository, .. } => {
-                let sink = Sharing {
+                let sink = RepositorySink {
                     inner,
                     repository: repository.clone(),
-                    arrived: Arc::clone(&self.arrived),
+                    blobs: Arc::clone(&self.blobs),
                     mine: Mutex::default(),
                     published: AtomicBool::new(false),
                     referred: AtomicBool::new(false),
@@ -427,7 +430,7 @@ impl Item<'_> {
             Name::Tag(tag) => format!("{tag}{}", self.set.suffix),
             Name::Digest(digest) => digest.to_string(),
         };
-        LayoutImage::new(path, Named::Name(name))
+        LayoutImage::new(path, ImageSelector::Name(name))
     }
 
     fn sink(&self) -> Box<dyn Sink> {

@@ -66,6 +66,12 @@ pub(super) fn subject_of(tag: &str) -> Option<String> {
     right.then(|| format!("{algorithm}:{hex}"))
 }
 
+/// The digest, as written in a tag of the older form of signatures or in the one that lists referrers
+/// (`sha256-…`) where a registry has no referrers API.
+pub(super) fn derived_from(tag: &str) -> Option<String> {
+    subject_of(tag).or_else(|| subject_of(&format!("{tag}.sig")))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -101,5 +107,8 @@ mod tests {
         for other in [format!("sha256-{hex}"), format!("sha256-{hex}.txt"), "1.0.sig".into()] {
             assert_eq!(subject_of(&other), None, "{other}");
         }
+        assert_eq!(derived_from(&format!("sha256-{hex}")), Some(format!("sha256:{hex}")));
+        assert_eq!(derived_from(&format!("sha256-{hex}.att")), Some(format!("sha256:{hex}")));
+        assert_eq!(derived_from(&format!("sha256-{hex}.txt")), None);
     }
 }

@@ -17,9 +17,9 @@ pub(crate) use command::Surroundings;
 pub use url::GitUrl;
 pub(crate) use url::{GitRef, is_commit};
 
-use super::fetched::Fetched;
-use crate::error::During;
-use crate::inputs::Admitted;
+use super::context_files::ContextFiles;
+use crate::error::ErrorContext;
+use crate::inputs::InputDecision;
 use crate::plan::key::KeyBuilder;
 use crate::{Error, Result};
 
@@ -40,9 +40,9 @@ pub(crate) struct Commit {
     recorded: Option<Digest>,
 }
 
-/// What is remembered of a checkout.
+/// The record beside a checkout.
 #[derive(Debug, Serialize, Deserialize)]
-struct Known {
+struct CheckoutRecord {
     /// When it was committed, seconds since 1970.
     time: i64,
 }
@@ -51,13 +51,13 @@ struct Known {
 ///
 /// # Errors
 /// [`Error::Denied`].
-pub(crate) fn admitted(url: &GitUrl, admitted: &Admitted) -> Result<(GitUrl, Option<String>)> {
-    let deny = |reason: String| Error::Denied { identifier: admitted.identifier.clone(), reason };
+pub(crate) fn admitted(url: &GitUrl, decision: &InputDecision) -> Result<(GitUrl, Option<String>)> {
+    let deny = |reason: String| Error::Denied { identifier: decision.identifier.clone(), reason };
     let mut url = url.clone();
-    if admitted.converted {
-        let to = &admitted.identifier;
+    if decision.converted {
+        let to = &decision.identifier;
         // An identifier does not say how the server is spoken to: attributes do, or it is https.
-        let full = admitted.attrs.get("git.fullurl").cloned();
+        let full = decision.attrs.get("git.fullurl").cloned();
         let text = full.or_else(|| to.strip_prefix("git://").map(|rest| format!("https://{rest}")));
         let text = text.unwrap_or_else(|| to.clone());
         let fragment = to.split_once('#').map(|(_, fragment)| fragment);
@@ -72,8 +72,8 @@ pub(crate) fn admitted(url: &GitUrl, admitted: &Admitted) -> Result<(GitUrl, Opt
         url = GitUrl { keep_git_dir: url.keep_git_dir, submodules: url.submodules, ..new };
     }
     let mut wanted = url.checksum.clone();
-    let policy = admitted.attrs.get("git.checksum");
-    for (who, commit) in [("the source policy", policy), ("the lock", admitted.pin.as_ref())] {
+    let policy = decision.attrs.get("git.checksum");
+    for (who, commit) in [("the source policy", policy), ("the lock", decision.pin.as_ref())] {
         let Some(commit) = commit else { continue };
         if wanted.as_ref().is_some_and(|wanted| !commit.starts_with(wanted)) {
             return Err(deny(format!("{who} requires commit {commit}")));
@@ -199,14 +199,19 @@ impl Commit {
     }
 
     /// Its files, fetched unless the store has them.
-    pub(crate) fn fetch(&self, with: &Surroundings, store: &Store, task: &Task) -> Result<Fetched> {
+    pub(crate) fn fetch(
+        &self,
+        with: &Surroundings,
+        store: &Store,
+        task: &Task,
+    ) -> Result<ContextFiles> {
         let (root, time) = self.files(with, store, task)?;
         let root = match self.url.subdir.as_str() {
             "" => root,
             subdir => self.below(&root, subdir)?,
         };
         let modified = (!self.url.checkout_times).then_some(time);
-        Ok(Fetched { git: true, modified, published: Some(time), ..Fetched::new(root) })
+        Ok(ContextFiles { git: true, modified, published: Some(time), ..ContextFiles::new(root) })
     }
 
     /// All its files, fetched unless the store has them, and its time.
@@ -214,7 +219,8 @@ impl Commit {
         let action = || format!("fetching {}", self.url);
         let id = self.snapshot();
         let known = store.memo(SPACE, id.0.as_bytes()).during(action())?;
-        let known: Option<Known> = known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let known: Option<CheckoutRecord> =
+            known.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let time = match known {
             Some(known) if store.has_snapshot(id).during(action())? => known.time,
             _ if self.recorded.is_some() => {
@@ -234,7 +240,7 @@ impl Commit {
                     forget(&root, Path::new("")).during(action())?;
                 }
                 active.commit(id, None).during(action())?;
-                let bytes = serde_json::to_vec(&Known { time }).unwrap_or_default();
+                let bytes = serde_json::to_vec(&CheckoutRecord { time }).unwrap_or_default();
                 store.set_memo(SPACE, id.0.as_bytes(), &bytes).during(action())?;
                 child.done();
                 time

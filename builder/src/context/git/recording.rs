@@ -9,9 +9,9 @@ use recorder::{Exchange, Recorder};
 use store::Store;
 use task::Task;
 
-use super::{Commit, Known, SPACE, Surroundings};
+use super::{CheckoutRecord, Commit, SPACE, Surroundings};
 use crate::context::http::{http_date, parse_date};
-use crate::error::During;
+use crate::error::ErrorContext;
 use crate::{Error, Result};
 
 /// What a recording calls the step and the method of a commit.
@@ -91,7 +91,7 @@ impl Commit {
             applied.skipped.into_iter().for_each(|skipped| task.warn(skipped));
             active.commit(id, None).during(action())?;
         }
-        let bytes = serde_json::to_vec(&Known { time }).unwrap_or_default();
+        let bytes = serde_json::to_vec(&CheckoutRecord { time }).unwrap_or_default();
         store.set_memo(SPACE, id.0.as_bytes(), &bytes).during(action())?;
         Ok(commit)
     }

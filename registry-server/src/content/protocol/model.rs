@@ -21,7 +21,7 @@ const INDEX: (u8, &[u8]) = (4, &[2, 3]);
 struct ModelState {
     content: BTreeSet<u8>,
     links: BTreeMap<(u8, u8), Duration>,
-    manifests: BTreeMap<(u8, u8), Listed<u8>>,
+    manifests: BTreeMap<(u8, u8), SurveyedManifest<u8>>,
     tags: BTreeMap<(u8, u8), u8>,
     condemned: BTreeSet<u8>,
     /// Who collects, and until when.
@@ -33,13 +33,13 @@ struct Model {
     state: Arc<Lock<ModelState>>,
     time: Arc<AtomicU64>,
     /// Faults to show that the test can fail.
-    broken: Broken,
+    defect: Defect,
     first: Arc<Lock<Option<Survey<u8, u8>>>>,
     me: u64,
 }
 
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
-enum Broken {
+enum Defect {
     #[default]
     No,
     /// A push does not look for condemnations.
@@ -94,7 +94,7 @@ impl World for Model {
     async fn condemned(&self, ids: &[u8]) -> io::Result<bool> {
         step().await;
         let state = self.state.lock();
-        Ok(self.broken != Broken::Blind && ids.iter().any(|id| state.condemned.contains(id)))
+        Ok(self.defect != Defect::Blind && ids.iter().any(|id| state.condemned.contains(id)))
     }
 
     async fn content(&self, id: u8) -> io::Result<bool> {
@@ -107,7 +107,7 @@ impl World for Model {
         let modified = self.now().await?;
         let all = IMAGES.into_iter().chain([INDEX]);
         let children = all.filter(|(known, _)| *known == id).flat_map(|(_, c)| c.to_vec());
-        let listed = Listed { children: children.collect(), subject: None, modified };
+        let listed = SurveyedManifest { children: children.collect(), subject: None, modified };
         self.state.lock().manifests.insert((id, *repo), listed);
         Ok(())
     }
@@ -147,9 +147,9 @@ impl Model {
     }
 }
 
-impl Collecting for Model {
+impl CollectionWorld for Model {
     async fn survey(&self) -> io::Result<Survey<u8, u8>> {
-        if let (Broken::Hasty, Some(first)) = (self.broken, self.first.lock().take()) {
+        if let (Defect::Hasty, Some(first)) = (self.defect, self.first.lock().take()) {
             return Ok(first);
         }
         // In parts, as a listing comes; and tags before manifests before links before content,
@@ -207,7 +207,7 @@ impl Collecting for Model {
         let now = self.time.load(Ordering::Relaxed);
         // Pushes and deletions by users need no lease.
         let mine = self.me == 0
-            || self.broken == Broken::Deaf
+            || self.defect == Defect::Deaf
             || self.state.lock().lease.is_some_and(|(me, until)| me == self.me && now < until);
         if mine { Ok(()) } else { Err(io::ErrorKind::Interrupted.into()) }
     }
@@ -228,9 +228,9 @@ async fn push(model: Model, repo: u8, index: bool, acked: Arc<Lock<BTreeSet<(u8,
         }
     };
     for blob in BLOBS {
-        if keep(&model, &repo, &[blob]).await.ok() != Some(Kept::Yes) {
+        if keep(&model, &repo, &[blob]).await.ok() != Some(KeepOutcome::Yes) {
             let kept = acquire(&model, &repo, blob, put(blob)).await;
-            if kept.ok() != Some(Kept::Yes) {
+            if kept.ok() != Some(KeepOutcome::Yes) {
                 return;
             }
         }
@@ -242,10 +242,10 @@ async fn push(model: Model, repo: u8, index: bool, acked: Arc<Lock<BTreeSet<(u8,
         // An index's images are often looked for first, and then not pushed.
         let there = !manifest
             && model.enlisted(&repo, id).await.is_ok_and(|there| there)
-            && keep(&model, &repo, &[id]).await.ok() == Some(Kept::Yes);
+            && keep(&model, &repo, &[id]).await.ok() == Some(KeepOutcome::Yes);
         if !there {
             let kept = admit(&model, &repo, id, &children, put(id)).await;
-            if kept.ok() != Some(Kept::Yes) {
+            if kept.ok() != Some(KeepOutcome::Yes) {
                 return;
             }
         }
@@ -335,7 +335,9 @@ fn prepare(model: &Model, random: &mut Random) -> BTreeSet<(u8, u8)> {
         state.links.extend((0..=4).map(|id| ((id, 0), at(0))));
         for (id, children) in IMAGES.into_iter().chain([INDEX]) {
             let children = children.to_vec();
-            state.manifests.insert((id, 0), Listed { children, subject: None, modified: at(0) });
+            state
+                .manifests
+                .insert((id, 0), SurveyedManifest { children, subject: None, modified: at(0) });
             old.insert((id, 0));
         }
     }
@@ -343,12 +345,12 @@ fn prepare(model: &Model, random: &mut Random) -> BTreeSet<(u8, u8)> {
 }
 
 /// One schedule; what went wrong in it, and whether anything was collected.
-fn schedule(seed: u64, broken: Broken) -> (Option<String>, bool) {
+fn schedule(seed: u64, defect: Defect) -> (Option<String>, bool) {
     let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
     for _ in 0..4 {
         random.below(2);
     }
-    let model = Model { broken, ..Model::default() };
+    let model = Model { defect, ..Model::default() };
     let acked = Arc::new(Lock::default());
     let mut old = prepare(&model, &mut random);
     model.time.store(GRACE * (1 + random.below(2)) - random.below(20), Ordering::Relaxed);
@@ -424,7 +426,7 @@ fn schedule(seed: u64, broken: Broken) -> (Option<String>, bool) {
 fn no_schedule_loses_what_was_promised() {
     let mut collected = 0;
     for seed in 0..100_000 {
-        let (wrong, erased) = schedule(seed, Broken::No);
+        let (wrong, erased) = schedule(seed, Defect::No);
         assert_eq!(wrong, None, "schedule {seed}");
         collected += u32::from(erased);
     }
@@ -434,7 +436,7 @@ fn no_schedule_loses_what_was_promised() {
 
 #[test]
 fn a_broken_protocol_is_found_out() {
-    for broken in [Broken::Blind, Broken::Hasty, Broken::Deaf] {
+    for broken in [Defect::Blind, Defect::Hasty, Defect::Deaf] {
         let found = (0..20_000).any(|seed| schedule(seed, broken).0.is_some());
         assert!(found, "{}", broken as u8);
     }

@@ -113,26 +113,26 @@ pub(super) fn size(record: &Path) -> Result<u64> {
     count().map_err(failed)
 }
 
-/// The archive of a layer, put together again.
-pub(super) struct Assembled {
+/// Reads the archive of a layer as it was: the tar-split data with the contents of the files.
+pub(super) struct TarSplitReader {
     pieces: Pieces,
     files: Root,
     segment: io::Cursor<Vec<u8>>,
     file: Option<(io::Take<File>, PathBuf)>,
 }
 
-impl Assembled {
-    pub(super) fn open(layer: &Layer) -> Result<Assembled> {
+impl TarSplitReader {
+    pub(super) fn open(layer: &Layer) -> Result<TarSplitReader> {
         let files = Root::open(&layer.files).map_err(|error| Error::Layer {
             name: layer.files.display().to_string(),
             source: error.into(),
         })?;
         let (pieces, segment) = (Pieces::open(&layer.record)?, io::Cursor::default());
-        Ok(Assembled { pieces, files, segment, file: None })
+        Ok(TarSplitReader { pieces, files, segment, file: None })
     }
 }
 
-impl Read for Assembled {
+impl Read for TarSplitReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         if buffer.is_empty() {
             return Ok(0);
@@ -191,7 +191,8 @@ mod tests {
         let read = |text: &str| {
             fs::write(&record, text).unwrap();
             let mut all = Vec::new();
-            let read = Assembled::open(&layer).map_err(io::Error::other)?.read_to_end(&mut all);
+            let read =
+                TarSplitReader::open(&layer).map_err(io::Error::other)?.read_to_end(&mut all);
             read.map(|_| String::from_utf8(all).unwrap())
         };
         let segment = r#"{"type":2,"payload":"PDw="}"#;

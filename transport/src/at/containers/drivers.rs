@@ -44,8 +44,8 @@ pub(super) struct Trees {
     pub(super) driver: Driver,
 }
 
-/// What came of a layer's archive.
-pub(super) struct Taken {
+/// Facts of a layer that reading its archive gave.
+pub(super) struct LayerSummary {
     /// The digest and the length of the uncompressed archive.
     pub(super) diff: (Digest, u64),
     /// Directories that the layer does not describe.
@@ -136,7 +136,7 @@ impl Trees {
 
     /// Takes the archive of a layer into a directory. For vfs it stays packed: what is below it
     /// is known only later.
-    pub(super) fn take(&self, archive: &mut impl io::Read, here: &Path) -> Result<Taken> {
+    pub(super) fn take(&self, archive: &mut impl io::Read, here: &Path) -> Result<LayerSummary> {
         match self.driver {
             Driver::Overlay => {
                 let diff = here.join(DIFF);
@@ -148,14 +148,14 @@ impl Trees {
                     Root::open(&diff).and_then(|root| layers::apply(archive, &root, &options));
                 let applied = applied.map_err(|error| self.unpack(error))?;
                 let diff = (applied.diff_id, applied.uncompressed);
-                Ok(Taken { diff, implied: applied.implied })
+                Ok(LayerSummary { diff, implied: applied.implied })
             }
             Driver::Vfs => {
                 let path = here.join(ARCHIVE);
                 let file = File::create(&path).map_err(Error::file("creating", &path))?;
-                let mut kept = Digested { file, digester: Digester::default() };
+                let mut kept = ArchiveSpool { file, digester: Digester::default() };
                 let length = io::copy(archive, &mut kept).map_err(Error::file("writing", &path))?;
-                Ok(Taken { diff: (kept.digester.finish(), length), implied: Vec::new() })
+                Ok(LayerSummary { diff: (kept.digester.finish(), length), implied: Vec::new() })
             }
         }
     }
@@ -267,12 +267,12 @@ impl Trees {
 }
 
 /// An archive that is kept and digested as it passes.
-struct Digested {
+struct ArchiveSpool {
     file: File,
     digester: Digester,
 }
 
-impl io::Write for Digested {
+impl io::Write for ArchiveSpool {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         let n = self.file.write(bytes)?;
         self.digester.update(&bytes[..n]);

@@ -34,7 +34,7 @@ mod records;
 mod split;
 mod write;
 
-use assembled::{Assembled, Layer, size};
+use assembled::{Layer, TarSplitReader, size};
 use drivers::Driver;
 use locks::Locks;
 pub use write::ContainersSink;
@@ -48,11 +48,11 @@ pub struct ContainersImage {
     storage: Storage,
     name: String,
     at: Option<StorageAt>,
-    opened: Arc<OnceCell<Arc<Opened>>>,
+    opened: Arc<OnceCell<Arc<StorageImage>>>,
 }
 
 #[derive(Debug)]
-struct Opened {
+struct StorageImage {
     /// The storage that has the image, and the name it has there.
     found: Option<(StorageAt, String)>,
     root: Descriptor,
@@ -126,7 +126,7 @@ impl ContainersImage {
         .await
     }
 
-    async fn opened(&self) -> Result<Arc<Opened>, Cause> {
+    async fn opened(&self) -> Result<Arc<StorageImage>, Cause> {
         let open = || async {
             let (storage, name) = (self.storage.clone(), self.name.clone());
             blocking(move || storage.open(&name).map(Arc::new)).await
@@ -214,7 +214,7 @@ impl Storage {
         format!("the storage {}", roots.join(", "))
     }
 
-    fn open(&self, name: &str) -> Result<Opened> {
+    fn open(&self, name: &str) -> Result<StorageImage> {
         let mut known = Vec::new();
         for store in self.stores()? {
             let images = store.images()?;
@@ -229,7 +229,7 @@ impl Storage {
                 (Some(image), _) => {
                     let name = image.named(name).unwrap_or_else(|| name.to_owned());
                     let found = Some((store.place(), name));
-                    return Ok(Opened { found, ..store.open(image)? });
+                    return Ok(StorageImage { found, ..store.open(image)? });
                 }
                 (None, true) => {
                     let reason = format!("{name:?} could be several images");
@@ -313,7 +313,7 @@ impl Store {
             .ok_or_else(|| self.refuse(image, format!("its {key} is missing")))
     }
 
-    fn open(&self, image: &ImageRecord) -> Result<Opened> {
+    fn open(&self, image: &ImageRecord) -> Result<StorageImage> {
         let document = self.data(image, "manifest")?;
         let descriptor = describe(&document, &self.shown())?;
         if !descriptor.media_type.is_manifest() {
@@ -347,7 +347,7 @@ impl Store {
             made.descriptor().clone()
         };
         let layers = layers.into_iter().collect();
-        Ok(Opened { found: None, root, original, documents, layers })
+        Ok(StorageImage { found: None, root, original, documents, layers })
     }
 
     /// The image's layers, base first, from its top layer down.
@@ -414,7 +414,7 @@ impl Source for ContainersImage {
         }
         let layer = opened.layers.get(&descriptor.digest);
         let layer = layer.ok_or_else(|| Error::missing(descriptor, self.storage.shown()))?.clone();
-        let assembled = blocking(move || Assembled::open(&layer)).await?;
+        let assembled = blocking(move || TarSplitReader::open(&layer)).await?;
         Ok(bridge::stream(assembled))
     }
 

@@ -19,11 +19,11 @@ use rustix::fs::FlockOperation;
 use task::{Cause, Task};
 
 use super::super::files;
-use super::drivers::{Driver, RECORD_FILE, Taken, Trees, directory};
+use super::drivers::{Driver, LayerSummary, RECORD_FILE, Trees, directory};
 use super::locks::Locks;
 use super::records::{ImageFacts, LayerFacts, Records};
 use super::split::{Owners, Split};
-use super::{Assembled, Layer, data_name};
+use super::{Layer, TarSplitReader, data_name};
 use crate::bridge::{self, blocking};
 use crate::{Blob, Capabilities, Error, Origin, Result, Sink, StorageAt};
 
@@ -35,12 +35,12 @@ const STAGED: &str = "rcopy-";
 pub struct ContainersSink {
     trees: Trees,
     name: Reference,
-    arrived: Arc<Mutex<Arrived>>,
+    arrived: Arc<Mutex<ReceivedImage>>,
 }
 
 #[derive(Debug, Default)]
-struct Arrived {
-    staging: Option<Arc<Staging>>,
+struct ReceivedImage {
+    staging: Option<Arc<StagingDirectory>>,
     documents: BTreeMap<Digest, Bytes>,
     /// What the image was chosen from.
     index: Option<(Digest, Bytes)>,
@@ -61,12 +61,12 @@ struct Arrival {
 
 /// A directory that goes when this is dropped; if the process is killed, the next one removes it.
 #[derive(Debug)]
-struct Staging {
+struct StagingDirectory {
     path: PathBuf,
     _lock: File,
 }
 
-impl Drop for Staging {
+impl Drop for StagingDirectory {
     fn drop(&mut self) {
         // What is left is removed by the next one.
         let _ = fs::remove_dir_all(&self.path);
@@ -74,7 +74,7 @@ impl Drop for Staging {
 }
 
 /// A directory of layers on their way.
-fn stage(root: &Path) -> Result<Staging> {
+fn stage(root: &Path) -> Result<StagingDirectory> {
     let tmp = root.join("tmp");
     directory(&tmp)?;
     clear(&tmp)?;
@@ -84,7 +84,7 @@ fn stage(root: &Path) -> Result<Staging> {
             Ok(()) => {
                 let lock = File::open(&path).map_err(Error::file("opening", &path))?;
                 held(&lock).map_err(|error| Error::file("locking", &path)(error.into()))?;
-                return Ok(Staging { path, _lock: lock });
+                return Ok(StagingDirectory { path, _lock: lock });
             }
             Err(error) if error.kind() == io::ErrorKind::AlreadyExists => {}
             Err(error) => return Err(Error::file("creating", &path)(error)),
@@ -161,7 +161,7 @@ impl ContainersSink {
         Ok(ContainersSink { trees, name, arrived: Arc::default() })
     }
 
-    fn arrived(&self) -> std::sync::MutexGuard<'_, Arrived> {
+    fn arrived(&self) -> std::sync::MutexGuard<'_, ReceivedImage> {
         self.arrived.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -169,7 +169,7 @@ impl ContainersSink {
         format!("the storage {}", self.trees.root.display())
     }
 
-    fn staging(&self) -> Result<Arc<Staging>> {
+    fn staging(&self) -> Result<Arc<StagingDirectory>> {
         let mut arrived = self.arrived();
         if let Some(staging) = &arrived.staging {
             return Ok(Arc::clone(staging));
@@ -212,7 +212,7 @@ impl ContainersSink {
         let failed = |source: layers::Error| self.trees.unpack(source);
         let plain = layers::decompress(&mut from).map_err(failed)?;
         let mut split = Split::new(plain, writer);
-        let Taken { diff, implied } = self.trees.take(&mut split, here)?;
+        let LayerSummary { diff, implied } = self.trees.take(&mut split, here)?;
         let (writer, owners) = split.finish().map_err(Error::file("reading", here))?;
         let (buffer, _) = writer.finish().map_err(failed)?;
         buffer.into_inner().map_err(|error| Error::file("writing", &record)(error.into_error()))?;
@@ -226,7 +226,7 @@ impl ContainersSink {
     fn again(&self, id: &str, descriptor: &Descriptor, diff_id: Digest) -> Result<Arrival> {
         let layer = Layer { record: self.trees.record(id), files: self.trees.files(id) };
         let directory = self.staging()?.path.join(format!("again-{}", diff_id.hex()));
-        let assembled = Assembled::open(&layer)?;
+        let assembled = TarSplitReader::open(&layer)?;
         self.unpack(&directory, descriptor, assembled)
     }
 
