@@ -136,8 +136,8 @@ pub struct Logout {
 
 impl Runnable for Logout {
     fn run(self, app: &App) -> Result<u8, Failure> {
-        // buildah and podman have nothing to remove there; skopeo fails.
-        if Dialect::spoken() == Dialect::Skopeo {
+        // buildah and podman have nothing to remove there; skopeo fails, and so does rcopy.
+        if Dialect::spoken().copies() {
             app.conf.check_authfile()?;
         }
         let files = app.conf.keychain(None)?;
