@@ -24,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for round in 0..count {
         let spec = runtime::spec(&image::ContainerConfig::default(), &spec, &|_| Ok(None))?;
         let rootfs = OwnedFd::from(std::fs::File::open(&rootfs)?);
-        let options = StartOptions { id: format!("measure-{round}"), init: false, owners: false };
+        let options = StartOptions { id: format!("measure-{round}"), ..StartOptions::default() };
         let begin = Instant::now();
         let container = Container::start(Bundle { spec, rootfs }, Stdio::Null, &options)?;
         let started = begin.elapsed();
