@@ -82,6 +82,7 @@ mod every;
 mod grant;
 mod guard;
 mod history;
+mod ids;
 mod image_options;
 mod images;
 mod input;

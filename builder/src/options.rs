@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, OtherRuntime};
 use serde::{Deserialize, Serialize};
 
 /// The name commands see of the machine.
@@ -18,6 +18,9 @@ pub struct RunOptions {
     pub base: ContainerSpec,
     /// Whether commands read the standard input of this process.
     pub stdin: bool,
+    /// The runtime of commands, if it is not the built-in one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<OtherRuntime>,
 }
 
 impl RunOptions {

@@ -44,6 +44,16 @@ pub struct ContainersTable {
     pub pids_limit: Option<i64>,
     /// The size of /dev/shm.
     pub shm_size: Option<String>,
+    /// Namespaces, as the flags name them: `host` or `private`. Of processes.
+    pub pidns: Option<String>,
+    /// Of ipc.
+    pub ipcns: Option<String>,
+    /// Of the host name.
+    pub utsns: Option<String>,
+    /// Of cgroups.
+    pub cgroupns: Option<String>,
+    /// The network: `host`, `private`, `none` or a name.
+    pub netns: Option<String>,
 }
 
 /// How images are moved.
@@ -69,6 +79,7 @@ impl ContainersConf {
         }
         take!(containers: default_ulimits default_capabilities default_sysctls devices dns_servers);
         take!(containers: dns_searches dns_options http_proxy pids_limit shm_size);
+        take!(containers: pidns ipcns utsns cgroupns netns);
         take!(engine: retry retry_delay compression_format compression_level);
     }
 }

@@ -360,7 +360,6 @@ impl Run {
             (new.platform.given(), "--platform"),
             (new.container.names_entrypoint(), "--entrypoint"),
             (new.container.wants_ids(), "--userns or a map of ids"),
-            (new.container.joins(), "a namespace of another container"),
             (self.rmi, "--rmi"),
             (self.descriptors.given().is_some(), "--preserve-fds or --preserve-fd"),
         ];

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io::Read;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use runtime::{ContainerSpec, Mount, Propagation};
 use serde::Deserialize;
@@ -88,15 +88,17 @@ pub fn gpu_devices(text: &str) -> Result<Vec<String>, String> {
     }
 }
 
-/// Gives a container these devices.
+/// Gives a container these devices, of files in these places; the usual ones if there are none.
 ///
 /// # Errors
 /// A device that no file describes; what a file asks for and we do not have, by name.
-pub fn add_devices(names: &[String], spec: &mut ContainerSpec) -> Result<()> {
+pub fn add_devices(names: &[String], places: &[PathBuf], spec: &mut ContainerSpec) -> Result<()> {
     if names.is_empty() {
         return Ok(());
     }
-    let documents = documents(&PLACES.map(Path::new))?;
+    let usual = PLACES.map(PathBuf::from);
+    let places = if places.is_empty() { &usual[..] } else { places };
+    let documents = documents(places)?;
     let mut shared: Vec<&str> = Vec::new();
     for name in names {
         let (kind, device) = name.split_once('=').unwrap_or((name, ""));
@@ -106,7 +108,8 @@ pub fn add_devices(names: &[String], spec: &mut ContainerSpec) -> Result<()> {
             own.map(move |own| (path, document, own))
         });
         let Some((path, document, own)) = found.into_iter().next() else {
-            let (name, places) = (name.clone(), PLACES.join(" and "));
+            let places = places.iter().map(|place| place.display().to_string());
+            let (name, places) = (name.clone(), places.collect::<Vec<_>>().join(" and "));
             return Err(Error::NoDevice { name, places });
         };
         let refuse =
@@ -121,7 +124,7 @@ pub fn add_devices(names: &[String], spec: &mut ContainerSpec) -> Result<()> {
     Ok(())
 }
 
-fn documents(places: &[&Path]) -> Result<Vec<(PathBuf, Document)>> {
+fn documents(places: &[PathBuf]) -> Result<Vec<(PathBuf, Document)>> {
     let mut all = Vec::new();
     for place in places {
         let entries = std::fs::read_dir(place).into_iter().flatten().flatten();

@@ -7,7 +7,7 @@ use store::{ContainerRecord, Store};
 use task::Fault;
 
 use crate::create::reserved;
-use crate::record::Record;
+use crate::record::{Record, WORKING};
 use crate::{Error, Result};
 
 /// The containers of a store. Cheap to clone.
@@ -205,7 +205,7 @@ impl Container {
     pub fn kind(&self) -> Kind {
         let has = |file: &str| self.row.directory.join(file).exists();
         match () {
-            () if has("working.json") => Kind::Working,
+            () if has(WORKING) => Kind::Working,
             () if has("failed.json") => Kind::Failure,
             () => Kind::Program,
         }

@@ -113,11 +113,7 @@ impl Containers {
         // As long as others cannot see the record.
         let mut _choosing = None;
         if let Some(Ids::Auto(count)) = record.spec.isolation.ids {
-            let taken = || {
-                let all = self.list()?.into_iter();
-                Ok(all.filter_map(|one| one.record().spec.isolation.ids.clone()).collect())
-            };
-            let (maps, lock) = ids::choose(self.store().path(), taken, count)?;
+            let (maps, lock) = ids::free_ids(self.store(), count)?;
             (record.spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
         }
         let volumes = Volumes::new(self.store().clone());

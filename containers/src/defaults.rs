@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use configuration::ContainersTable;
-use runtime::{ContainerSpec, Isolation};
+use runtime::{ContainerSpec, Isolation, Network};
 
 use crate::syntax::{self, SyntaxError};
 use crate::{Error, Result, is_device_name};
@@ -28,6 +28,7 @@ pub fn apply_defaults(table: &ContainersTable, spec: &mut ContainerSpec) -> Resu
     }
     limits.pids_limit = limits.pids_limit.or(table.pids_limit);
     spec.network.http_proxy = spec.network.http_proxy.or(table.http_proxy);
+    apply_namespaces(table, spec)?;
     sysctls(table, spec)?;
     if let Some(usual) = &table.default_capabilities {
         capabilities(usual, &mut spec.isolation);
@@ -41,13 +42,48 @@ pub fn apply_defaults(table: &ContainersTable, spec: &mut ContainerSpec) -> Resu
     Ok(named)
 }
 
+/// Gives a specification the namespaces that containers.conf names, where it does not say itself.
+///
+/// # Errors
+/// [`Error::Conf`]: a value is not understood.
+pub fn apply_namespaces(table: &ContainersTable, spec: &mut ContainerSpec) -> Result<()> {
+    let isolation = &mut spec.isolation;
+    if isolation.chroot {
+        return Ok(());
+    }
+    let wanted = [
+        (&mut isolation.pid, &table.pidns, "pidns"),
+        (&mut isolation.uts, &table.utsns, "utsns"),
+        (&mut isolation.cgroup, &table.cgroupns, "cgroupns"),
+    ];
+    for (own, text, key) in wanted {
+        if let (None, Some(text)) = (&own, text) {
+            *own = Some(syntax::namespace(text).map_err(refuse(key))?);
+        }
+    }
+    if let (None, Some(text)) = (&isolation.ipc, &table.ipcns) {
+        isolation.ipc = Some(syntax::ipc_namespace(text).map_err(refuse("ipcns"))?);
+    }
+    // Other words are ways to a private network, or names that not every store has.
+    if spec.network.mode.is_none() && spec.network.networks.is_empty() {
+        spec.network.mode = match table.netns.as_deref() {
+            Some("host") => Some(Network::Host),
+            Some("none") => Some(Network::None),
+            _ => None,
+        };
+    }
+    Ok(())
+}
+
 fn refuse(key: &'static str) -> impl Fn(SyntaxError) -> Error {
     move |error| Error::Conf { key, reason: error.reason }
 }
 
 /// Kernel parameters, where the container has the namespace that they belong to.
 fn sysctls(table: &ContainersTable, spec: &mut ContainerSpec) -> Result<()> {
-    let network = spec.network.mode != Some(runtime::Network::Host);
+    // A network with a way out does not belong to the container's own user namespace.
+    let foreign = spec.isolation.ids.is_some() && spec.network.mode() == Network::Private;
+    let network = spec.network.mode != Some(Network::Host) && !foreign;
     let has = |name: &str| match name.starts_with("net.") {
         true => network,
         false => spec.isolation.owns_ipc(),

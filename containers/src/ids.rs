@@ -6,7 +6,11 @@ use std::sync::Arc;
 
 use layers::{IdMap, Stack};
 use runtime::{IdMaps, IdRange, Ids, Isolation};
+use serde::Deserialize;
+use store::{ContainerRecord, Store};
 use task::Task;
+
+use crate::record::{RECORD, WORKING};
 
 use crate::{Error, Result, owned};
 
@@ -85,8 +89,43 @@ fn exclusive(maps: &IdMaps) -> bool {
     !maps.uids.iter().chain(&maps.gids).any(shared)
 }
 
-/// Chooses ids that are not taken; nobody else does until the file in this directory is closed.
-pub(crate) fn choose(
+/// What is read of a record to know its ids.
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct RecordIds {
+    spec: SpecIds,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct SpecIds {
+    isolation: IsolationIds,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct IsolationIds {
+    ids: Option<Ids>,
+}
+
+/// Chooses ids that no container has, working containers included; nobody else does until the file is
+/// closed.
+///
+/// # Errors
+/// There are not so many; the store cannot be read.
+pub fn free_ids(store: &Store, count: u32) -> Result<(IdMaps, File)> {
+    let taken = || {
+        let read = |row: &ContainerRecord| {
+            let files = [RECORD, WORKING].map(|name| row.directory.join(name));
+            let bytes = files.iter().find_map(|path| std::fs::read(path).ok())?;
+            serde_json::from_slice::<RecordIds>(&bytes).ok()?.spec.isolation.ids
+        };
+        Ok(store.containers()?.iter().filter_map(read).collect())
+    };
+    choose(store.path(), taken, count)
+}
+
+fn choose(
     directory: &Path,
     taken: impl FnOnce() -> Result<Vec<Ids>>,
     count: u32,

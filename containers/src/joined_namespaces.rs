@@ -14,7 +14,7 @@ use crate::{Error, Result};
 
 /// The namespaces of others that a container joins. They must stay open until it has started.
 #[derive(Debug, Default)]
-pub(crate) struct JoinedNamespaces {
+pub struct JoinedNamespaces {
     namespaces: Vec<File>,
     memory: Option<OthersMount>,
 }
@@ -24,7 +24,7 @@ pub(crate) struct JoinedNamespaces {
 ///
 /// # Errors
 /// [`Error::NoContainer`], [`Error::NotRunning`]; a namespace cannot be opened.
-pub(crate) fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<JoinedNamespaces> {
+pub fn resolve(spec: &mut ContainerSpec, store: &Store) -> Result<JoinedNamespaces> {
     let mut held = JoinedNamespaces::default();
     let shared = match &spec.isolation.ipc {
         Some(Namespace::Join(Join::Container(name))) => Some(running(name, store)?),

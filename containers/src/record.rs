@@ -9,6 +9,8 @@ use crate::{Error, Result};
 
 /// The document.
 pub(crate) const RECORD: &str = "container.json";
+/// What a working container has in its place.
+pub(crate) const WORKING: &str = "working.json";
 /// What older versions wrote in its place.
 const ABOUT: &str = "about.json";
 /// The version of the document this program writes.

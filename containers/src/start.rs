@@ -313,6 +313,7 @@ impl Container {
             init: spec.process.init,
             owners: runtime::single_id(),
             descriptors: options.descriptors.clone(),
+            other: None,
         };
         let bundle = Bundle { spec: document, rootfs: root.into_fd() };
         let watch = self.watch(&config);

@@ -35,12 +35,6 @@ pub struct BuildahFlags {
     /// File that remembers choices of short names
     #[arg(long, global = true, hide = true, value_name = "FILE")]
     short_name_alias_conf: Option<PathBuf>,
-    /// Not supported: /etc/subuid maps ids
-    #[arg(long, global = true, hide = true, value_name = "MAP")]
-    userns_uid_map: Vec<String>,
-    /// Not supported: /etc/subgid maps ids
-    #[arg(long, global = true, hide = true, value_name = "MAP")]
-    userns_gid_map: Vec<String>,
 }
 
 impl BuildahFlags {
@@ -80,14 +74,6 @@ impl BuildahFlags {
         if let Some(file) = &self.default_mounts_file {
             let shown = file.display();
             return no(format!("--default-mounts-file {shown}"), "give mounts with --volume");
-        }
-        for (flag, map) in [("uid", &self.userns_uid_map), ("gid", &self.userns_gid_map)] {
-            if let Some(map) = map.first() {
-                return no(
-                    format!("--userns-{flag}-map {map}"),
-                    "the ids of an ordinary user are mapped by /etc/subuid and /etc/subgid",
-                );
-            }
         }
         Ok(())
     }

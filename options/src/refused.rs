@@ -40,7 +40,6 @@ const REFUSED: &[(&[&str], &str)] = &[
     (&["--init-path"], "--init has its own init"),
     (&["--rdt-class"], "cache allocation is not supported; use --cpuset-cpus"),
     (&["--retry", "--retry-delay"], "a pull is tried again three times; pull first to try longer"),
-    (&["--runtime"], "commands run in the built-in runtime; leave the flag out"),
     (&["--seccomp-policy"], "name the profile: --security-opt seccomp=FILE"),
     (&["--shm-size-systemd"], "use --shm-size"),
     (&["--use-api-socket"], "mount the socket with --volume"),

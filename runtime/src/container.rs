@@ -10,7 +10,8 @@ use oci_spec::runtime::Spec;
 use task::{Cancelled, Task};
 
 use crate::descriptors::LentDescriptors;
-use crate::stage::{self, Answer, Answers, Role, StageConfig, StartReport};
+use crate::program::OtherRuntime;
+use crate::stage::{self, Answer, Answers, Reason, Role, StageConfig, StartReport};
 use crate::streams::{Carrier, ProgramPipes, SharedInput};
 use crate::terminal::Signals;
 use crate::{Error, ExitStatus, Result, Signal, cgroup, seccomp, sys, userns};
@@ -66,6 +67,8 @@ pub struct StartOptions {
     /// Numbers of descriptors of this process that the program gets under the same numbers. They are closed
     /// here; see [`crate::check_inherited`].
     pub descriptors: Vec<u32>,
+    /// Another runtime to make the container, for one that lives no longer than its starter.
+    pub other: Option<OtherRuntime>,
 }
 
 /// A running container whose life ends with this value or this process.
@@ -117,8 +120,12 @@ impl Container {
                 (container.started, container.terminal) = (started, terminal);
                 Ok(container)
             }
-            Some((Answer::Failed(failure), _)) => {
+            Some((Answer::Failed(mut failure), _)) => {
                 container.finish();
+                if failure.reason == Reason::OtherRuntime {
+                    let said = container.carrier.said();
+                    failure.subject.extend((!said.is_empty()).then(|| format!(": {said}")));
+                }
                 Err(failure.into())
             }
             Some((Answer::Exited(_), _)) | None => Err(Error::Lost { process: "supervisor" }),
@@ -270,7 +277,11 @@ pub(crate) fn configure(
     }
     userns::check_user(&spec)?;
     crate::ids::join(&mut spec)?;
-    let profile = spec.linux_mut().as_mut().and_then(|linux| {
+    let other = options.other.clone().filter(|_| matches!(role, Role::Supervise));
+    if other.is_some() && options.init {
+        return Err(Error::invalid("init", "another runtime has none; leave it out"));
+    }
+    let profile = spec.linux_mut().as_mut().filter(|_| other.is_none()).and_then(|linux| {
         let profile = linux.seccomp().clone();
         linux.set_seccomp(None);
         profile
@@ -294,6 +305,7 @@ pub(crate) fn configure(
         user_namespace,
         terminal,
         descriptors: options.descriptors.clone(),
+        other,
         role,
     };
     Ok((config, filter))

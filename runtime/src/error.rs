@@ -44,6 +44,14 @@ pub enum Error {
         /// What the kernel said.
         source: io::Error,
     },
+    /// Another runtime failed.
+    #[error("the runtime {program} failed: {how}")]
+    OtherRuntime {
+        /// The program.
+        program: String,
+        /// What it did, and what it said.
+        how: String,
+    },
     /// The description of the container makes no sense or is not supported.
     #[error("reading the container's {what}: {reason}")]
     Invalid {
@@ -152,6 +160,7 @@ impl Fault for Error {
             Error::Cancelled(_) => Kind::Cancelled,
             Error::Stage { .. }
             | Error::System { .. }
+            | Error::OtherRuntime { .. }
             | Error::Ended { .. }
             | Error::Lost { .. } => Kind::System,
         }

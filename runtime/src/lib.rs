@@ -55,7 +55,7 @@ pub use mount_options::is_mount_attribute;
 /// The runtime-spec's documents.
 pub use oci_spec::runtime as oci;
 pub use others::OthersMount;
-pub use program::{Exec, ExitStatus};
+pub use program::{Exec, ExitStatus, OtherRuntime};
 pub use seccomp::SeccompProfile;
 pub use signal::Signal;
 pub use spec::users::{User, resolve_owner, resolve_user};

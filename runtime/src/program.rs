@@ -1,6 +1,21 @@
 //! A program in a container: how it is started beside the first one, and how it ended.
 
+use std::path::PathBuf;
+
 use serde::{Deserialize, Serialize};
+
+/// Another OCI runtime: how it is called.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OtherRuntime {
+    /// The program.
+    pub program: PathBuf,
+    /// Its own flags, before each verb.
+    pub flags: Vec<String>,
+    /// Its whole environment.
+    pub environment: Vec<(String, String)>,
+    /// An empty directory, in which the bundle is made.
+    pub bundle: PathBuf,
+}
 
 /// How a container's first process ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]

@@ -12,6 +12,7 @@ use rustix::fs::{MemfdFlags, SealFlags};
 use serde::{Deserialize, Serialize};
 
 use crate::descriptors::ProgramDescriptors;
+use crate::program::OtherRuntime;
 use crate::{Error, Exec, ExitStatus, HealthCheck, LogLimits, Result, Signal, sys};
 
 /// `argv[0]` of a stage. Not a secret: anyone who can start this program can do all that a stage
@@ -45,6 +46,8 @@ pub(crate) struct StageConfig {
     pub(crate) terminal: Option<(u16, u16)>,
     /// The numbers that the last of the descriptors have in the program.
     pub(crate) descriptors: Vec<u32>,
+    /// Who makes the container, if not this runtime.
+    pub(crate) other: Option<OtherRuntime>,
     /// What the stage is to become.
     pub(crate) role: Role,
 }
@@ -150,6 +153,8 @@ pub(crate) enum Reason {
     User,
     /// The process ended before its program ran; the subject says how.
     Lost,
+    /// Another runtime failed; the action holds its program, the subject how.
+    OtherRuntime,
 }
 
 /// One failed action on the way into the container.
@@ -182,6 +187,7 @@ impl From<Failure> for Error {
             Reason::Invalid => Error::Invalid { what: action, reason: subject },
             Reason::User => Error::User { user: action, reason: subject },
             Reason::Lost => Error::Ended { how: subject },
+            Reason::OtherRuntime => Error::OtherRuntime { program: action, how: subject },
         }
     }
 }

@@ -110,6 +110,20 @@ impl Carrier {
         Ok(Carrier(vec![input, StreamRelay::Output { from: ours, to: To::File(output) }]))
     }
 
+    /// What was written and not carried yet.
+    pub(crate) fn said(&self) -> String {
+        let mut all = Vec::new();
+        let mut buffer = [0; 4096];
+        for stream in self.0.iter().filter(|stream| stream.is_output()) {
+            while let Ok(count @ 1..) = rustix::io::read(stream.from(), &mut buffer)
+                && all.len() < PIECE
+            {
+                all.extend_from_slice(&buffer[..count]);
+            }
+        }
+        String::from_utf8_lossy(&all).trim().to_owned()
+    }
+
     fn input(&mut self, from: Option<OwnedFd>) -> io::Result<OwnedFd> {
         let Some(from) = from else { return null() };
         let (theirs, to) = pipe_with(PipeFlags::CLOEXEC)?;

@@ -153,18 +153,6 @@ fn what_commands_write_below_a_volume_is_dropped_if_asked() {
 }
 
 #[test]
-fn other_runtimes_are_refused_by_name() {
-    let bench = bench();
-    bench.write("Dockerfile", "FROM busybox\n");
-    let context = bench.path().display().to_string();
-    for runtime in ["crun", "/usr/bin/runc"] {
-        bench.rbuild(["bud", "--runtime", runtime, &context]).code(125).fails(&["--runtime"]);
-        let run = bench.rbuild(["run", "--rm", "--runtime", runtime, "busybox", "true"]);
-        run.code(125).fails(&["--runtime", "built-in runtime"]);
-    }
-}
-
-#[test]
 fn files_keep_their_times_if_only_the_image_is_dated() {
     if !root() {
         return;

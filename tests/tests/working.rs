@@ -400,12 +400,12 @@ fn what_cannot_be_had_is_refused_by_name() {
     bench.rbuild(["from", "--name", "c", "busybox"]).ok();
     let file = bench.write("file", "x").display().to_string();
     let cases: &[(&[&str], &str)] = &[
-        (&["from", "--userns=private", "busybox"], "--userns"),
+        (&["from", "--userns=moon", "busybox"], "--userns"),
         (&["from", "--cgroupns=moon", "busybox"], "--cgroupns"),
         (&["from", "--isolation=chroot", "--pid=private", "busybox"], "--isolation=chroot"),
         (&["from", "--isolation=moon", "busybox"], "--isolation"),
         (&["from", "--pull=never", "no-such-image"], "no-such-image"),
-        (&["from", "--network=container:x", "busybox"], "--network"),
+        (&["run", "--network=container:nobody", "c", "true"], "nobody"),
         (&["run", "--detach", "c", "true"], "--detach"),
         (&["run", "--no-pivot", "c", "true"], "--no-pivot"),
         (&["run", "--runtime=kata", "c", "true"], "--runtime"),

@@ -12,7 +12,7 @@ use task::Kind;
 use crate::bud::{self, Question};
 use options::Dialect;
 use options::Failure;
-use options::container::SharedFlags;
+use options::container::{MapFlags, SharedFlags};
 use options::flags::of_flag;
 
 /// Where the image of a target is that others are built on.
@@ -188,7 +188,8 @@ impl BakeTarget {
         } = self;
         let call = invocation()?;
         let found = bud::inputs(context, files, &[], &call)?;
-        let mut request = bud::usual(found, Dialect::spoken(), bud::options(run)?)?;
+        let mut request =
+            bud::usual(found, Dialect::spoken(), bud::options(run, &MapFlags::default())?)?;
         for (name, text) in contexts {
             let place = named_context(text, &call).map_err(of_flag("--build-context", text))?;
             request.contexts.insert(name.clone(), place);

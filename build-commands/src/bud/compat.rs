@@ -33,20 +33,8 @@ pub(super) struct CompatFlags {
     decryption_key: Vec<String>,
     #[arg(long, hide = true, value_name = "DIR")]
     hooks_dir: Vec<String>,
-    #[arg(long, hide = true, value_name = "PATH")]
-    runtime: Option<String>,
-    #[arg(long, hide = true, value_name = "FLAG", allow_hyphen_values = true)]
-    runtime_flag: Vec<String>,
     #[arg(long, hide = true, value_name = "FINGERPRINT")]
     sign_by: Option<String>,
-    #[arg(long, hide = true, value_name = "MAP")]
-    userns_uid_map: Vec<String>,
-    #[arg(long, hide = true, value_name = "MAP")]
-    userns_gid_map: Vec<String>,
-    #[arg(long, hide = true, value_name = "NAME")]
-    userns_uid_map_user: Option<String>,
-    #[arg(long, hide = true, value_name = "NAME")]
-    userns_gid_map_group: Option<String>,
     #[arg(long, hide = true, value_name = "OPTIONS")]
     cw: Option<String>,
     #[arg(long, hide = true, value_name = "OPTIONS")]
@@ -84,19 +72,10 @@ impl CompatFlags {
 
     /// Refuses what is not supported.
     pub(super) fn check(&self) -> Result<(), Failure> {
-        let ids = "commands have the ids of this program; run it as an ordinary user to have them \
-                   in a user namespace";
-        let inside = "commands run in the built-in runtime";
         let refused = [
             (!self.decryption_key.is_empty(), "--decryption-key", "layers are not encrypted here"),
-            (!self.hooks_dir.is_empty(), "--hooks-dir", inside),
-            (self.runtime.is_some(), "--runtime", inside),
-            (!self.runtime_flag.is_empty(), "--runtime-flag", inside),
+            (!self.hooks_dir.is_empty(), "--hooks-dir", "commands run without hooks"),
             (self.sign_by.is_some(), "--sign-by", "sign the image with `rbuild sign`"),
-            (!self.userns_uid_map.is_empty(), "--userns-uid-map", ids),
-            (!self.userns_gid_map.is_empty(), "--userns-gid-map", ids),
-            (self.userns_uid_map_user.is_some(), "--userns-uid-map-user", ids),
-            (self.userns_gid_map_group.is_some(), "--userns-gid-map-group", ids),
             (self.cw.is_some(), "--cw", "images for confidential machines are not made"),
             (self.policy_eval.is_some(), "--policy-eval", "rules are in --source-policy-file"),
             (self.print.is_some(), "--print", "use --call"),

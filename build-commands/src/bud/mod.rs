@@ -45,7 +45,7 @@ pub(crate) use self::work::{BuildResources, ResultDisplay};
 use crate::builds;
 use options::Dialect;
 use options::Failure;
-use options::container::SharedFlags;
+use options::container::{MapFlags, RuntimeFlags, SharedFlags};
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 
@@ -132,6 +132,10 @@ pub struct Bud {
     compat: compat::CompatFlags,
     #[command(flatten)]
     run_flags: SharedFlags,
+    #[command(flatten)]
+    maps: MapFlags,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
     #[command(flatten)]
     platforms: PlatformFlags,
     #[command(flatten)]

@@ -11,7 +11,7 @@ use super::run_flags::{network, options, wants_proxy};
 use super::{Bud, InputFlags, output, pull_flags};
 use options::Dialect;
 use options::Failure;
-use options::container::SharedFlags;
+use options::container::{MapFlags, SharedFlags};
 use options::environment;
 use options::flags::{of_flag, wrong_use};
 
@@ -88,7 +88,7 @@ fn language(dialect: Dialect) -> builder::Dialect {
 /// # Errors
 /// As [`usual`]; containers.conf is malformed.
 pub(crate) fn plain(inputs: Inputs) -> Result<Request, Failure> {
-    usual(inputs, Dialect::spoken(), options(&SharedFlags::default())?)
+    usual(inputs, Dialect::spoken(), options(&SharedFlags::default(), &MapFlags::default())?)
 }
 
 /// Ends a request: what build arguments ask for, and what the environment says where nothing else
@@ -199,6 +199,8 @@ impl Bud {
             pull,
             compat,
             run_flags,
+            maps,
+            runtime,
             platforms,
             cache,
             supply,
@@ -224,7 +226,7 @@ impl Bud {
         compat.check()?;
         let call = invocation()?;
         let dialect = compat.dialect();
-        let mut request = usual(found, dialect, options(run_flags)?)?;
+        let mut request = usual(found, dialect, options(run_flags, maps)?)?;
         if let Some(file) = ignorefile {
             request.ignore = Some(syntax::source(file)?);
         }
@@ -246,6 +248,7 @@ impl Bud {
         let again = dialect.runs_again(layers, cache.is_named());
         (request.no_cache, request.no_cache_filter) = (*no_cache || again, no_cache_filter.clone());
         pull.apply(&mut request)?;
+        request.run.other = runtime.other()?;
         request.run.stdin = allow.stdin(self.reads_stdin(context, file))?;
         request.allow = allow.allow()?;
         // Buildah asks for no entitlement.

@@ -3,19 +3,19 @@
 use builder::debug::FailedCommand;
 use builder::{Network, RunOptions};
 use options::Failure;
-use options::container::{SharedFlags, refuse_networks, refuse_volumes};
+use options::container::{MapFlags, SharedFlags, refuse_containers, refuse_volumes};
 use runtime::{ContainerSpec, Membership};
 
 /// What commands get.
 ///
 /// # Errors
 /// Values that are not understood or not supported, by name.
-pub(crate) fn options(flags: &SharedFlags) -> Result<RunOptions, Failure> {
-    let base = flags.completed()?;
+pub(crate) fn options(flags: &SharedFlags, maps: &MapFlags) -> Result<RunOptions, Failure> {
+    let base = flags.completed(maps)?;
     refuse_volumes(&base)?;
-    refuse_networks(&base)?;
+    refuse_containers(&base)?;
     refuse_addresses(&base)?;
-    Ok(RunOptions { base, stdin: false })
+    Ok(RunOptions { base, ..RunOptions::default() })
 }
 
 /// Commands of a build run beside each other, so none of them has an address for itself.

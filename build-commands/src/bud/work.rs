@@ -6,6 +6,7 @@ use std::time::{Instant, SystemTime};
 use app::secret_flags::SecretFlags;
 use app::{App, observed};
 use builder::{BuildResult, DockerfileAt, Env, Input, Request, StepForecast};
+use runtime::Ids;
 use task::Task;
 
 use super::failure;
@@ -54,10 +55,15 @@ impl BuildResources {
     pub(crate) fn build(
         &self,
         app: &App,
-        request: Request,
+        mut request: Request,
         task: &Task,
     ) -> Result<BuildResult, Failure> {
         let env = self.env(app)?;
+        let ids = &mut request.run.base.isolation.ids;
+        if let Some(Ids::Auto(count)) = ids {
+            let (maps, _) = containers::free_ids(&env.store, *count)?;
+            *ids = Some(Ids::Maps(maps));
+        }
         app.wait(builder::build(request, &env, task))?.map_err(failure)
     }
 

@@ -6,7 +6,7 @@ use std::os::fd::{AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use layers::copy::{CopyOptions, Keep, copy};
-use layers::{FileType, Mode, OFlags, Root, Stack};
+use layers::{FileType, IdMap, Mode, OFlags, Root, Stack};
 use runtime::{Mount, Overlay, Propagation};
 use rustix::fs::{AtFlags, Gid, Uid, chmodat, chownat, openat};
 use rustix::mount::{
@@ -23,7 +23,7 @@ use crate::error::ErrorContext;
 use crate::plan::{CacheSharing, RunMount, RunMountKind, SCRIPTS};
 use crate::secret::reveal;
 use crate::ssh::AgentSocket;
-use crate::{Agent, Error, Request, Result};
+use crate::{Agent, Error, Request, Result, ids};
 
 /// A mount of its own of what a descriptor is open on.
 const CLONE: OpenTreeFlags = OpenTreeFlags::OPEN_TREE_CLONE
@@ -43,6 +43,8 @@ pub(crate) struct Mounts<'a> {
     pub(crate) list: Vec<Mount>,
     /// Agents that answer the command.
     agents: Vec<AgentSocket>,
+    /// How files of the command are mapped.
+    pub(crate) ids: Option<IdMap>,
     /// Caches begin empty, and are those of this build alone, which has this name.
     pub(crate) apart: Option<String>,
     /// Variables that hold secrets.
@@ -60,6 +62,7 @@ impl<'a> Mounts<'a> {
             caches: Vec::new(),
             attached: Vec::new(),
             agents: Vec::new(),
+            ids: None,
             apart: None,
             list: Vec::new(),
             env: Vec::new(),
@@ -77,7 +80,15 @@ impl<'a> Mounts<'a> {
         self.scratch.dir().join("fs").join(self.count.to_string())
     }
 
+    /// Mounts what is not mapped yet.
     fn bind(&mut self, source: PathBuf, target: &str, read_only: bool) {
+        self.bind_as_it_is(source, target, read_only);
+        if let (Some(_), Some(mount)) = (&self.ids, self.list.last_mut()) {
+            ids::mark(mount);
+        }
+    }
+
+    fn bind_as_it_is(&mut self, source: PathBuf, target: &str, read_only: bool) {
         self.list.push(Mount::Bind {
             source,
             target: PathBuf::from(target),
@@ -163,16 +174,16 @@ impl<'a> Mounts<'a> {
                     Some(tree) => self.attach(tree, source, *writable)?,
                     None => None,
                 };
-                let path = match attached {
-                    Some(path) => path,
+                let target = target.unwrap_or("/");
+                match attached {
+                    Some(path) => self.bind_as_it_is(path, target, !writable),
                     None => {
                         let path = self.fresh();
                         let owner = chown.then_some(user);
                         self.snatch(tree, source, &path, owner)?;
-                        path
+                        self.bind(path, target, !writable);
                     }
-                };
-                self.bind(path, target.unwrap_or("/"), !writable);
+                }
                 Ok(())
             }
             RunMountKind::Cache { id, source, read_only, sharing, mode, uid, gid, .. } => {
@@ -244,15 +255,14 @@ impl<'a> Mounts<'a> {
         target: &str,
         writable: bool,
     ) -> Result<()> {
-        let path = match self.attach(tree, source, writable)? {
-            Some(path) => path,
+        match self.attach(tree, source, writable)? {
+            Some(path) => self.bind_as_it_is(path, target, !writable),
             None => {
                 let path = self.fresh();
                 self.snatch(Some(tree), source, &path, None)?;
-                path
+                self.bind(path, target, !writable);
             }
-        };
-        self.bind(path, target, !writable);
+        }
         Ok(())
     }
 
@@ -351,11 +361,17 @@ impl<'a> Mounts<'a> {
     /// from a detached one.
     fn attach(&mut self, tree: &Tree, source: &str, writable: bool) -> Result<Option<PathBuf>> {
         let Some(snapshot) = tree.snapshot else { return Ok(None) };
+        let action = "preparing a mount";
+        let shown = |stack: Stack| {
+            let stack = Stack { ids: self.ids.clone(), ..stack };
+            let root = stack.mount().during(action)?;
+            Ok::<_, Error>(root.open_at(Path::new(source), OFlags::PATH, Mode::empty()))
+        };
         let (fd, kept) = if writable {
-            let active = self.store.begin().during("preparing a mount")?;
-            let stack = active.stack(Some(snapshot)).during("preparing a mount")?;
-            let root = stack.mount().during("preparing a mount")?;
-            (root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), Some(active))
+            let active = self.store.begin().during(action)?;
+            (shown(active.stack(Some(snapshot)).during(action)?)?, Some(active))
+        } else if self.ids.is_some() {
+            (shown(self.store.stack(snapshot).during(action)?)?, None)
         } else {
             (tree.root.open_at(Path::new(source), OFlags::PATH, Mode::empty()), None)
         };

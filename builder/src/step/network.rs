@@ -9,7 +9,7 @@ use network::{
     Networks, Uplink, UplinkOptions, resolvers,
 };
 use recorder::{Recorder, Session};
-use runtime::{MachineFiles, Membership, Network, NetworkSpec};
+use runtime::{Join, MachineFiles, Membership, Network, NetworkSpec};
 
 use super::recorded::PORT;
 use super::sandbox::Surroundings;
@@ -45,6 +45,8 @@ pub(super) enum StepNetwork {
         /// Its only other member.
         session: Session,
     },
+    /// Whatever the network namespace at this path reaches.
+    Other(PathBuf),
 }
 
 impl StepNetwork {
@@ -55,6 +57,7 @@ impl StepNetwork {
             StepNetwork::Uplink(uplink) => Some(uplink.path()),
             StepNetwork::Named(held) => Some(held.path()),
             StepNetwork::Recorder { enclosure, .. } => Some(enclosure.path()),
+            StepNetwork::Other(path) => Some(path.clone()),
         }
     }
 }
@@ -154,6 +157,9 @@ pub(super) fn begin(
     }
     if let Some(recorder) = with.recorder {
         return enclosed(recorder, with.step).map(PendingNetwork::Made);
+    }
+    if let Some(Join::Path(path)) = &wanted.join {
+        return Ok(PendingNetwork::Made(StepNetwork::Other(path.clone())));
     }
     let machine = std::fs::read(&with.env.resolv_conf).unwrap_or_default();
     let loopback = wanted.hosts.iter().any(|(_, address)| *address == Uplink::MACHINE);

@@ -7,7 +7,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use ::network::Lease;
 use layers::{Root, Stack, Top};
 use recorder::{Recorder, UnansweredRequests};
-use runtime::{Bundle, Container, ExitStatus, SharedInput, StartOptions, Stdio, UserFile};
+use runtime::{
+    Bundle, Container, ExitStatus, Isolation, OtherRuntime, SharedInput, StartOptions, Stdio,
+    UserFile,
+};
 use store::{Active, SnapshotId};
 use task::{Cause, Task};
 
@@ -20,7 +23,7 @@ use crate::debug::{Origin, Terminal};
 use crate::error::ErrorContext;
 use crate::plan::environment::{PROXY, in_env};
 use crate::plan::{RunOp, Step};
-use crate::{Dialect, Env, Error, Request, Result, SourceFile, users};
+use crate::{Dialect, Env, Error, Request, Result, SourceFile, ids, users};
 
 /// Where apt finds that it must not become another user, where there is none.
 const APT_CONF: &str = "/dev/.rbuild-apt.conf";
@@ -47,6 +50,8 @@ pub(crate) struct Surroundings<'a> {
 pub(crate) struct RunSandbox<'a> {
     mounts: Mounts<'a>,
     stack: Stack,
+    /// What stands between the command and the machine.
+    isolation: Isolation,
     /// What the changes lie on.
     below: Option<Root>,
     _stubs: Option<Active>,
@@ -63,6 +68,18 @@ pub(crate) enum CommandStreams<'a> {
     Inherited,
     /// A human at a terminal.
     Terminal(&'a Terminal),
+}
+
+impl CommandStreams<'_> {
+    fn stdio(self, request: &Request) -> Result<Stdio> {
+        Ok(match self {
+            CommandStreams::Captured => captured(request)?,
+            CommandStreams::Inherited => Stdio::Inherit,
+            CommandStreams::Terminal(terminal) => {
+                Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
+            }
+        })
+    }
 }
 
 impl<'a> RunSandbox<'a> {
@@ -83,7 +100,11 @@ impl<'a> RunSandbox<'a> {
             Some(_) => Some(stack.mount().during("mounting the parent")?),
             None => None,
         };
+        let mut isolation = with.request.run.base.isolation.clone();
+        ids::resolve(&mut isolation)?;
         let mut mounts = Mounts::new(store, task)?;
+        mounts.ids = ids::map(&isolation)?;
+        stack.ids.clone_from(&mounts.ids);
         mounts.apart = with.recorder.map(|recorder| recorder.name().to_owned());
         furnish(op, with, (below.as_ref(), beginning.leases()), &mut mounts)?;
         let stubs = mounts.stubs(with.parent, below.as_ref(), &op.working_dir)?;
@@ -92,7 +113,7 @@ impl<'a> RunSandbox<'a> {
         }
         stack.top = Some(top);
         let way = beginning.join()?;
-        Ok(RunSandbox { mounts, stack, below, _stubs: stubs, network: way })
+        Ok(RunSandbox { mounts, stack, isolation, below, _stubs: stubs, network: way })
     }
 
     /// What the changes lie on.
@@ -104,9 +125,10 @@ impl<'a> RunSandbox<'a> {
     pub(crate) fn troubles(&self) -> UnansweredRequests {
         match &self.network {
             StepNetwork::Recorder { session, .. } => session.finish(),
-            StepNetwork::Nowhere | StepNetwork::Uplink(_) | StepNetwork::Named(_) => {
-                UnansweredRequests::default()
-            }
+            StepNetwork::Nowhere
+            | StepNetwork::Uplink(_)
+            | StepNetwork::Named(_)
+            | StepNetwork::Other(_) => UnansweredRequests::default(),
         }
     }
 
@@ -209,6 +231,8 @@ fn start(
         ));
     }
     let mut wanted = with.request.run.base.clone();
+    wanted.isolation.clone_from(&room.isolation);
+    env.splice(0..0, wanted.process.env);
     wanted.process.entrypoint = Some(args.to_vec());
     wanted.process.terminal = matches!(talk, CommandStreams::Terminal(_));
     wanted.process.env = env;
@@ -242,16 +266,11 @@ fn start(
     let options = StartOptions {
         id: container_id(mounts),
         owners: with.env.single_id,
+        other: other(with, mounts)?,
         ..StartOptions::default()
     };
     let bundle = Bundle { spec, rootfs: root.into_fd() };
-    let stdio = match talk {
-        CommandStreams::Captured => captured(with.request)?,
-        CommandStreams::Inherited => Stdio::Inherit,
-        CommandStreams::Terminal(terminal) => {
-            Stdio::Terminal { rows: terminal.size.0, columns: terminal.size.1 }
-        }
-    };
+    let stdio = talk.stdio(with.request)?;
     let container = match Container::start(bundle, stdio, &options) {
         Ok(container) => container,
         Err(error) => {
@@ -269,6 +288,14 @@ fn start(
         Err(runtime::Error::Cancelled(cancelled)) => Err(cancelled.into()),
         ended => ended.during("running the command"),
     }
+}
+
+/// The runtime of the command, if it is not the built-in one.
+fn other(with: &Surroundings<'_>, mounts: &Mounts<'_>) -> Result<Option<OtherRuntime>> {
+    let Some(other) = &with.request.run.other else { return Ok(None) };
+    let bundle = mounts.directory().join("bundle");
+    std::fs::create_dir_all(&bundle).map_err(Error::file("making", &bundle))?;
+    Ok(Some(OtherRuntime { bundle, ..other.clone() }))
 }
 
 /// This process's input in a pipe that the commands of a build read one after the other.

@@ -127,6 +127,21 @@ pub async fn copy(
     env: &Env,
     task: &Arc<Task>,
 ) -> Result<Digest> {
+    // A mount that shows other ids takes none of root's files.
+    let shown = working.maps() && working.detach()?;
+    let copied = place(working, files, env, task).await;
+    if shown {
+        working.attach()?;
+    }
+    copied
+}
+
+async fn place(
+    working: &mut WorkingContainer,
+    files: &Files,
+    env: &Env,
+    task: &Arc<Task>,
+) -> Result<Digest> {
     let tree = Arc::new(tree(working, &files.source, env, task).await?);
     let mut sources = Vec::new();
     let mut downloads = Vec::new();

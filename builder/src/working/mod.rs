@@ -5,6 +5,7 @@
 //! there from the first moment, so that a container that was begun is either whole or garbage;
 //! later it is replaced by renaming. Commands that change a container wait for each other.
 
+mod command_root;
 mod commit;
 mod config;
 pub mod edits;
@@ -21,13 +22,14 @@ use std::time::Duration;
 
 use image::{Config, History, Image, Platform, Reference};
 use layers::{Root, Stack};
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, Isolation};
 use rustix::fs::{AtFlags, CWD, StatxAttributes, StatxFlags, statx};
 use rustix::mount::{MoveMountFlags, UnmountFlags, move_mount, unmount};
 use serde::{Deserialize, Serialize};
 use store::{ContainerRecord, Store};
 use task::{Fault, Kind, Task};
 
+pub use command_root::CommandRoot;
 pub use commit::{Commit, commit};
 pub use config::{ConfigChanges, ConfigError};
 pub use files::{Files, GitAccess, Source, copy};
@@ -37,6 +39,7 @@ pub use mount_from::{MountFrom, MountGuard, lend};
 
 use crate::container_file::{CONTAINER_FILE, container_file};
 use crate::error::ErrorContext;
+use crate::ids;
 use crate::images;
 use crate::inputs::{InputRules, Inputs};
 use crate::plan::ImageKey;
@@ -422,16 +425,30 @@ impl WorkingContainer {
         self.store.container_stack(&self.record).during("stacking a working container")
     }
 
-    /// Its file system, to be read and changed.
+    /// Whether it shows its files to commands and host programs with other ids than they have.
+    pub(super) fn maps(&self) -> bool {
+        self.state.spec.isolation.ids.is_some()
+    }
+
+    /// Its file system as its commands and host programs see it.
+    fn shown(&self, isolation: &Isolation) -> Result<Stack> {
+        let mut isolation = isolation.clone();
+        ids::resolve(&mut isolation)?;
+        Ok(Stack { ids: ids::map(&isolation)?, ..self.stack()? })
+    }
+
+    /// Its file system, to be read and changed; while it is mounted with other ids to be read alone.
     ///
     /// # Errors
     /// It cannot be mounted.
     pub fn root(&self) -> Result<Root> {
         // An overlay must not be mounted a second time over the same changes.
         match self.mounted() {
-            Some(path) => Root::open(&path).during("opening a working container"),
-            None => self.stack()?.mount().during("mounting a working container"),
+            Some(_) if self.maps() => still(&self.stack()?).mount(),
+            Some(path) => Root::open(&path),
+            None => self.stack()?.mount(),
         }
+        .during("opening a working container")
     }
 
     /// Its file system for a command with these mounts. The places of mounts that are not there
@@ -439,18 +456,16 @@ impl WorkingContainer {
     ///
     /// # Errors
     /// It cannot be mounted.
-    pub fn ground(&self, list: &[runtime::Mount], working_dir: &str) -> Result<CommandRoot> {
-        if self.mounted().is_some() {
-            let root = self.root()?;
+    pub fn ground(&self, spec: &ContainerSpec, working_dir: &str) -> Result<CommandRoot> {
+        let list = &spec.files.mounts;
+        if let Some(path) = self.mounted() {
+            let root = Root::open(&path).during("opening a working container")?;
             let made = mounts::absent(list, &root, working_dir);
             let again = root.try_clone().during("opening a working container")?;
             return Ok(CommandRoot { root: Some(root), _stubs: None, made, again: Some(again) });
         }
-        let mut stack = self.stack()?;
-        let mut below = stack.lower.clone();
-        below.extend(stack.top.iter().map(|top| top.upper.clone()));
-        below.rotate_right(1);
-        let whole = Stack { lower: below, top: None, ..stack.clone() };
+        let mut stack = self.shown(&spec.isolation)?;
+        let whole = still(&stack);
         let seen = whole.mount().during("mounting a working container")?;
         let stubs = mounts::stubs(&self.store, list, &whole, Some(&seen), working_dir)?;
         drop(seen);
@@ -476,7 +491,8 @@ impl WorkingContainer {
             }
             _ => {}
         }
-        let root = self.stack()?.mount().during("mounting a working container")?;
+        let stack = self.shown(&self.state.spec.isolation)?;
+        let root = stack.mount().during("mounting a working container")?;
         let flags = MoveMountFlags::MOVE_MOUNT_F_EMPTY_PATH;
         move_mount(root.as_fd(), c"", CWD, &path, flags)
             .map_err(|errno| Error::file("mounting", &path)(errno.into()))?;
@@ -518,14 +534,18 @@ impl WorkingContainer {
         let text = container_file(self.name(), self.id(), &self.state.image, &image_id);
         let source = self.record.directory.join("containerenv");
         std::fs::write(&source, text).map_err(Error::file("writing", &source))?;
-        Ok(runtime::Mount::Bind {
+        let mut mount = runtime::Mount::Bind {
             source,
             target: PathBuf::from(CONTAINER_FILE),
             read_only: false,
             recursive: false,
             propagation: runtime::Propagation::Private,
             options: Vec::new(),
-        })
+        };
+        if self.maps() && !runtime::in_user_namespace() {
+            ids::mark(&mut mount);
+        }
+        Ok(mount)
     }
 
     /// Its directory in the store.
@@ -534,41 +554,11 @@ impl WorkingContainer {
     }
 }
 
-/// The file system of a working container for one command; to be kept until it has ended.
-#[derive(Debug)]
-pub struct CommandRoot {
-    root: Option<Root>,
-    /// Forgotten when the command has ended.
-    _stubs: Option<store::Active>,
-    /// What has to be made in the container for mounts, parents first, and is taken away again.
-    made: Vec<PathBuf>,
-    again: Option<Root>,
-}
-
-impl CommandRoot {
-    /// The root, once.
-    ///
-    /// # Errors
-    /// It was taken before.
-    pub fn take(&mut self) -> Result<Root> {
-        self.root.take().ok_or(Error::internal("the root of a command is taken once"))
-    }
-}
-
-impl Drop for CommandRoot {
-    fn drop(&mut self) {
-        let Some(root) = &self.again else { return };
-        for path in self.made.iter().rev() {
-            // What the command has filled meanwhile is the container's.
-            let empty = match root.entries(path) {
-                Ok(entries) => entries.is_empty(),
-                Err(_) => root.symlink_metadata(path).is_ok_and(|stat| stat.st_size == 0),
-            };
-            if empty && let Err(error) = root.remove_all(path) {
-                tracing::debug!(%error, "a mount point stays in the container");
-            }
-        }
-    }
+/// The same files with the ids of the disk, to be read alone.
+fn still(stack: &Stack) -> Stack {
+    let mut lower = stack.lower.clone();
+    lower.splice(0..0, stack.top.iter().map(|top| top.upper.clone()));
+    Stack { lower, top: None, ids: None, ..stack.clone() }
 }
 
 #[cfg(test)]

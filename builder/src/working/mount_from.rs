@@ -9,7 +9,7 @@ use super::files::tree;
 use super::{Source, WorkingContainer};
 use crate::plan::path::clean;
 use crate::step::mounts::Mounts;
-use crate::{Env, Pull, Result};
+use crate::{Env, Pull, Result, ids};
 
 /// A mount of files of an image or of another working container.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -46,6 +46,9 @@ pub async fn lend<'a>(
     task: &'a Arc<Task>,
 ) -> Result<MountGuard<'a>> {
     let mut mounts = Mounts::new(&env.store, task)?;
+    let mut isolation = working.state.spec.isolation.clone();
+    ids::resolve(&mut isolation)?;
+    mounts.ids = ids::map(&isolation)?;
     for one in wanted {
         let source = match WorkingContainer::find(&env.store, &one.from)? {
             Some(_) => Source::Container(one.from.clone()),

@@ -8,13 +8,14 @@ use builder::Pull;
 use builder::working::{self, BeginOptions, LocalImageName};
 use clap::Args;
 use options::buildah::is_docker;
-use options::container::{SharedFlags, refuse_networks, refuse_volumes};
+use options::container::{MapFlags, SharedFlags, refuse_volumes};
 use options::ends::RetryFlags;
 use options::place::location;
 use options::platform::PlatformFlags;
 use options::progress::Progress;
 use options::registry::RegistryFlags;
 use options::{Dialect, Failure};
+use runtime::Ids;
 
 /// When to query a registry for an image, with buildah's values.
 #[derive(Debug, Clone, Default, Args)]
@@ -78,6 +79,8 @@ pub struct From {
     #[command(flatten)]
     settings: SharedFlags,
     #[command(flatten)]
+    maps: MapFlags,
+    #[command(flatten)]
     registry: RegistryFlags,
     #[command(flatten)]
     retry: RetryFlags,
@@ -101,9 +104,14 @@ fn called(app: &App, image: &str) -> Result<LocalImageName, Failure> {
 impl Runnable for From {
     fn run(self, app: &App) -> Result<u8, Failure> {
         // Wrong flags are reported before anything is fetched.
-        let spec = self.settings.isolated()?;
+        let mut spec = self.settings.isolated(&self.maps)?;
         refuse_volumes(&spec)?;
-        refuse_networks(&spec)?;
+        let mut _choosing = None;
+        if let Some(Ids::Auto(count)) = spec.isolation.ids {
+            // Until others can see the record.
+            let (maps, lock) = containers::free_ids(app.store()?, count)?;
+            (spec.isolation.ids, _choosing) = (Some(Ids::Maps(maps)), Some(lock));
+        }
         let called = called(app, &self.image)?;
         let wish = BeginOptions {
             called,

@@ -1,7 +1,7 @@
 //! `rbuild run` in a working container: what the command changes stays.
 
 use std::io::IsTerminal;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use app::App;
@@ -14,14 +14,14 @@ use containers::syntax::mount_of;
 use containers::{add_network_files, give, users};
 use network::ContainerNetwork;
 use options::buildah::{HistoryFlag, wants_history};
-use options::container::{
-    ContainerFlags, complete, refuse_networks, refuse_overlays, refuse_volumes,
-};
+use options::container::{ContainerFlags, RuntimeFlags, complete, refuse_overlays, refuse_volumes};
 use options::flags::{self, of_flag};
 use options::{Failure, Reach};
-use runtime::{Bundle, Container, ContainerSpec, Files, Network, StartOptions, Stdio};
+use runtime::{
+    Bundle, Container, ContainerSpec, Files, Mount, Network, OtherRuntime, StartOptions, Stdio,
+};
 use store::{CacheMount, Store};
-use task::{Kind, Task};
+use task::Task;
 
 use super::settings::{proxies, settings};
 use crate::container::start_failure;
@@ -37,9 +37,8 @@ pub(crate) struct RunFlags {
     /// Exit codes of the command that count as success
     #[arg(long, value_name = "CODE", value_delimiter = ',', help_heading = "Working container")]
     valid_exit_codes: Vec<u8>,
-    /// Not supported: the runtime is built in
-    #[arg(long, value_name = "FLAG", hide = true, allow_hyphen_values = true)]
-    runtime_flag: Vec<String>,
+    #[command(flatten)]
+    runtime: RuntimeFlags,
     /// Not supported: the root is always pivoted
     #[arg(long, hide = true)]
     no_pivot: bool,
@@ -52,6 +51,7 @@ impl RunFlags {
             (self.history.add_history.is_some(), "--add-history"),
             (self.contextdir.is_some(), "--contextdir"),
             (!self.valid_exit_codes.is_empty(), "--valid-exit-codes"),
+            (self.runtime.given(), "--runtime"),
         ];
         given.into_iter().find_map(|(given, flag)| given.then_some(flag))
     }
@@ -71,16 +71,13 @@ impl RunFlags {
     /// # Errors
     /// Such a flag is given.
     pub(crate) fn check(&self) -> Result<(), Failure> {
-        let no = |what: String, hint: &str| {
-            Err(Failure::usage(format!("{what} is not supported")).hint(hint))
-        };
-        if let Some(flag) = self.runtime_flag.first() {
-            return no(format!("--runtime-flag {flag}"), "the runtime is built in");
+        match self.no_pivot {
+            false => Ok(()),
+            true => {
+                Err(Failure::usage("--no-pivot is not supported")
+                    .hint("the root is always pivoted"))
+            }
         }
-        if self.no_pivot {
-            return no("--no-pivot".to_owned(), "the root is always pivoted");
-        }
-        Ok(())
     }
 }
 
@@ -116,26 +113,23 @@ pub(crate) fn run(
     }
     let mut working = working.lock(task)?;
     let settings = settings(&working.state)?;
+    let maps = settings.isolation.ids.is_some() && !runtime::in_user_namespace();
     let terminal = wish.tty || both_terminals();
-    if terminal && !std::io::stdin().is_terminal() {
-        return Err(
-            Failure::new(Kind::Invalid, "standard input is not a terminal").hint("leave out --tty")
-        );
-    }
     let mut now = wish.container.without_mounts(command, terminal)?;
-    let (_caches, wanted) = mounts(app.store()?, wish, &mut now.files, task)?;
+    let (_caches, wanted) = mounts(app.store()?, wish, (&mut now.files, maps), task)?;
     let (around, lending) = (app.env(&Reach::default())?, Arc::new(task.child("mounts")));
     let lent = working::lend(&working, &wanted, Pull::Missing, &around, &lending);
     let lent = app.wait(lent)??;
     now.files.mounts.extend(lent.list().iter().cloned());
     let config = working.state.config.config.clone();
     let mut spec = specify(settings, now, &config.env, &working)?;
+    let _joined = containers::join_namespaces(&mut spec, app.store()?)?;
     let own = (working.id(), working.name());
     let held = containers::join_named(&spec, &config, app.store()?, own)?;
     let leases = held.as_ref().map(ContainerNetwork::leases).unwrap_or_default();
     add_network_files(working.directory(), &mut spec, leases)?;
     let directory = spec.process.working_dir.clone().unwrap_or_else(|| config.working_dir.clone());
-    let mut ground = working.ground(&spec.files.mounts, &directory)?;
+    let mut ground = working.ground(&spec, &directory)?;
     let root = ground.take()?;
     let mut document = runtime::spec(&config, &spec, &|file| users(&root, file))?;
     let _uplink =
@@ -146,6 +140,7 @@ pub(crate) fn run(
         id: working.id().to_owned(),
         init: spec.process.init,
         owners: runtime::single_id(),
+        other: other(&wish.flags.runtime, working.directory())?,
         ..StartOptions::default()
     };
     let status = if terminal {
@@ -171,6 +166,15 @@ pub(crate) fn run(
     Ok(code)
 }
 
+/// The runtime of the command, if it is not the built-in one.
+fn other(flags: &RuntimeFlags, directory: &Path) -> Result<Option<OtherRuntime>, Failure> {
+    let Some(other) = flags.other()? else { return Ok(None) };
+    let bundle = directory.join("bundle");
+    std::fs::create_dir_all(&bundle)
+        .map_err(|error| Failure::io(format!("making {}", bundle.display()), &error))?;
+    Ok(Some(OtherRuntime { bundle, ..other }))
+}
+
 fn both_terminals() -> bool {
     std::io::stdin().is_terminal() && std::io::stdout().is_terminal()
 }
@@ -193,7 +197,6 @@ fn specify(
     spec.files.mounts.insert(0, working.container_file()?);
     refuse_overlays(&spec)?;
     refuse_volumes(&spec)?;
-    refuse_networks(&spec)?;
     Ok(spec)
 }
 
@@ -209,19 +212,25 @@ fn proxies_unless_set(spec: &ContainerSpec, image: &[String]) -> Vec<String> {
 fn mounts(
     store: &Store,
     wish: &WorkingCommand<'_>,
-    files: &mut Files,
+    (files, maps): (&mut Files, bool),
     task: &Task,
 ) -> Result<(Vec<CacheMount>, Vec<MountFrom>), Failure> {
     let (mut caches, mut loans) = (Vec::new(), Vec::new());
+    let mapped = |mut mount: Mount| {
+        if let (true, Mount::Bind { options, .. }) = (maps, &mut mount) {
+            options.push("idmap".to_owned());
+        }
+        mount
+    };
     let call = invocation()?;
     for text in wish.container.mounts() {
         let fields = flags::fields(text).map_err(of_flag("--mount", text))?;
         match working_mount(&fields, &call).map_err(of_flag("--mount", text))? {
             Some(WorkingMount::Loan(loan)) => loans.push(loan),
-            Some(WorkingMount::File(mount)) => files.mounts.push(mount),
+            Some(WorkingMount::File(mount)) => files.mounts.push(mapped(mount)),
             Some(WorkingMount::Cache(cache)) => {
                 let (mount, cache) = cache.take(store, task)?;
-                files.mounts.push(mount);
+                files.mounts.push(mapped(mount));
                 caches.push(cache);
             }
             None => {

@@ -13,6 +13,8 @@ const FEW: u32 = 4096;
 /// Which user namespace a container is in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum UserNamespace {
+    /// No word: that of this program for new containers, one of its own for working containers and builds.
+    Empty,
     /// That of this program.
     Host,
     /// One of its own, whose ids are named.
@@ -42,6 +44,7 @@ impl UserNamespace {
     /// The word for it.
     pub fn name(&self) -> &'static str {
         match self {
+            UserNamespace::Empty => "",
             UserNamespace::Host => "host",
             UserNamespace::Private => "private",
             UserNamespace::Auto(_) => "auto",
@@ -105,12 +108,17 @@ const ALL: u32 = u32::MAX;
 /// # Errors
 /// It is another one.
 pub fn user_namespace(text: &str) -> Result<UserNamespace, SyntaxError> {
+    if text.starts_with('/') {
+        return Ok(UserNamespace::Join(Join::Path(text.into())));
+    }
     let (kind, options) = text.split_once(':').unwrap_or((text, ""));
     let refuse = |why: &str| Err(SyntaxError::new(format!("{text:?} is not supported: {why}")));
     let ordinary = runtime::in_user_namespace();
     match (kind, options) {
-        ("" | "host", "") => Ok(UserNamespace::Host),
+        ("", "") => Ok(UserNamespace::Empty),
+        ("host", "") => Ok(UserNamespace::Host),
         ("private", "") => Ok(UserNamespace::Private),
+        _ if text == "container" => Ok(UserNamespace::Private),
         ("auto", "") => Ok(UserNamespace::Auto(if ordinary { FEW } else { USUAL })),
         ("auto", options) => match options.strip_prefix("size=").map(str::parse) {
             Some(Ok(size)) if size > 0 => Ok(UserNamespace::Auto(size)),
@@ -182,7 +190,7 @@ pub fn ids(
 ) -> Result<Option<Ids>, SyntaxError> {
     let maps = all(maps, names)?;
     let ids = match (namespace, maps == IdMaps::default()) {
-        (None | Some(UserNamespace::Host), true) => return Ok(None),
+        (None | Some(UserNamespace::Host | UserNamespace::Empty), true) => return Ok(None),
         (Some(UserNamespace::Auto(count)), true) => Ids::Auto(count),
         (Some(UserNamespace::KeepId(kept)), true) => Ids::Maps(kept.maps()),
         (Some(UserNamespace::Join(join)), true) => Ids::Join(join),
@@ -191,7 +199,7 @@ pub fn ids(
             let all = vec![IdRange { inside: 0, outside: 1, count }];
             Ids::Maps(IdMaps { uids: all.clone(), gids: all })
         }
-        (None | Some(UserNamespace::Private), false) => Ids::Maps(maps),
+        (None | Some(UserNamespace::Private | UserNamespace::Empty), false) => Ids::Maps(maps),
         (Some(UserNamespace::Private), true) => {
             return Err(SyntaxError::new("a private user namespace has no ids without maps")
                 .hinting("map users and groups, or let auto choose them"));
@@ -248,7 +256,9 @@ mod tests {
     #[test]
     fn namespaces_are_read_or_refused_with_a_reason() {
         for (text, expected) in [
-            ("", Some(UserNamespace::Host)),
+            ("", Some(UserNamespace::Empty)),
+            ("/x", Some(UserNamespace::Join(Join::Path("/x".into())))),
+            ("container", Some(UserNamespace::Private)),
             ("host", Some(UserNamespace::Host)),
             ("private", Some(UserNamespace::Private)),
             ("auto:size=10", Some(UserNamespace::Auto(10))),

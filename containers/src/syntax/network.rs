@@ -60,6 +60,9 @@ enum NetworkSetting {
 }
 
 fn one(text: &str) -> Result<NetworkSetting, SyntaxError> {
+    if text.starts_with('/') {
+        return Ok(NetworkSetting::Mode(Network::Private, Some(Join::Path(text.into()))));
+    }
     match text {
         "" | "default" => return Ok(NetworkSetting::Unsaid),
         "none" => return Ok(NetworkSetting::Mode(Network::None, None)),

@@ -37,6 +37,9 @@ pub fn sandbox(text: &str) -> Result<Sandbox, SyntaxError> {
 /// # Errors
 /// It is none of these; the path is not absolute.
 pub fn namespace(text: &str) -> Result<Namespace, SyntaxError> {
+    if text.starts_with('/') {
+        return Ok(Namespace::Join(Join::Path(text.into())));
+    }
     match text.split_once(':') {
         None if ["", "private", "container"].contains(&text) => Ok(Namespace::Private),
         None if text == "host" => Ok(Namespace::Host),
@@ -223,7 +226,7 @@ mod tests {
             assert!(matches!(device(text), Err(Error::Syntax(_))), "{text}");
         }
         assert!(matches!(device("/dev/nowhere"), Err(Error::File { .. })));
-        assert!(sandbox("moon").is_err() && namespace("/proc/1").is_err());
+        assert!(sandbox("moon").is_err() && namespace("proc/1").is_err());
     }
 
     #[test]

@@ -4,6 +4,7 @@
 mod block;
 mod ids;
 mod lifecycle;
+mod other;
 mod refuse;
 mod shared;
 
@@ -11,12 +12,13 @@ use std::path::PathBuf;
 
 use clap::Args;
 use containers::syntax::{self, SyntaxError};
-use runtime::{ContainerSpec, ImageVolumes, Namespace};
+use runtime::{ContainerSpec, ImageVolumes};
 
 pub use block::BlockFlags;
-pub use ids::IdFlags;
+pub use ids::{IdFlags, MapFlags};
 pub use lifecycle::LifecycleFlags;
-pub use refuse::{refuse_networks, refuse_overlays, refuse_volumes};
+pub use other::RuntimeFlags;
+pub use refuse::{refuse_containers, refuse_overlays, refuse_volumes};
 pub use shared::{LimitFlags, SharedFlags};
 
 use crate::Failure;
@@ -160,7 +162,7 @@ pub struct ContainerFlags {
 /// A file is malformed; a value in it is not understood; a device is not there.
 pub fn complete(spec: &mut ContainerSpec) -> Result<(), Failure> {
     let named = shared::complete(spec)?;
-    Ok(containers::add_devices(&named, spec)?)
+    Ok(containers::add_devices(&named, &[], spec)?)
 }
 
 impl ContainerFlags {
@@ -195,22 +197,14 @@ impl ContainerFlags {
         let mut shared = self.shared.clone();
         let namespace = shared.userns.take();
         let ids = self.ids.ids(namespace.clone())?;
-        let mut named: Vec<String> =
-            shared.device.extract_if(.., |text| containers::is_device_name(text)).collect();
-        let joined = [&mut shared.pid, &mut shared.ipc, &mut shared.uts]
-            .map(|slot| slot.take_if(|wanted| matches!(wanted, Namespace::Join(_))));
         let mut spec = shared.spec()?;
         let isolation = &mut spec.isolation;
-        let [pid, ipc, uts] = joined;
-        isolation.pid = pid.or(isolation.pid.take());
-        isolation.ipc = ipc.or(isolation.ipc.take());
-        isolation.uts = uts.or(isolation.uts.take());
         isolation.ids = ids;
         isolation.personality = self.personality.clone();
         isolation.device_rules =
             each("--device-cgroup-rule", &self.device_cgroup_rule, syntax::device_rule)?;
-        named.extend(self.gpus.iter().flat_map(|gpus| gpus.0.clone()));
-        containers::add_devices(&named, &mut spec)?;
+        let gpus: Vec<String> = self.gpus.iter().flat_map(|gpus| gpus.0.clone()).collect();
+        containers::add_devices(&gpus, &self.shared.cdi_config_dir, &mut spec)?;
         self.block.add(&mut spec.limits)?;
         self.add_files(&mut spec)?;
         spec.isolation.annotations = self.annotation.iter().map(|text| flags::pair(text)).collect();
@@ -310,13 +304,11 @@ impl ContainerFlags {
 
     /// Whether ids of its own are asked for.
     pub fn wants_ids(&self) -> bool {
-        self.ids.given() || !matches!(self.shared.userns, None | Some(syntax::UserNamespace::Host))
-    }
-
-    /// Whether it joins a namespace of another container.
-    pub fn joins(&self) -> bool {
-        let shared = [&self.shared.pid, &self.shared.ipc, &self.shared.uts];
-        shared.into_iter().any(|one| matches!(one, Some(Namespace::Join(_))))
+        self.ids.given()
+            || !matches!(
+                self.shared.userns,
+                None | Some(syntax::UserNamespace::Host | syntax::UserNamespace::Empty)
+            )
     }
 
     /// Whether an entrypoint is given.

@@ -1,6 +1,6 @@
 //! What only containers of their own have.
 
-use runtime::ContainerSpec;
+use runtime::{ContainerSpec, Ids, Join, Namespace};
 
 use crate::Failure;
 
@@ -38,15 +38,31 @@ pub fn refuse_volumes(spec: &ContainerSpec) -> Result<(), Failure> {
     }
 }
 
-/// Builds and working containers do not share the network of one container.
+/// Builds do not join the namespaces of containers, which may end meanwhile.
 ///
 /// # Errors
-/// The network that was asked for.
-pub fn refuse_networks(spec: &ContainerSpec) -> Result<(), Failure> {
-    if spec.network.join.is_none() {
-        return Ok(());
+/// The namespace that was asked for.
+pub fn refuse_containers(spec: &ContainerSpec) -> Result<(), Failure> {
+    let of = |namespace: &Option<Namespace>| match namespace {
+        Some(Namespace::Join(join)) => Some(join.clone()),
+        _ => None,
+    };
+    let user = match &spec.isolation.ids {
+        Some(Ids::Join(join)) => Some(join.clone()),
+        _ => None,
+    };
+    let joined = [
+        ("--network", spec.network.join.clone()),
+        ("--pid", of(&spec.isolation.pid)),
+        ("--ipc", of(&spec.isolation.ipc)),
+        ("--uts", of(&spec.isolation.uts)),
+        ("--userns", user),
+    ];
+    match joined.iter().find(|(_, join)| matches!(join, Some(Join::Container(_)))) {
+        None => Ok(()),
+        Some((flag, _)) => {
+            let what = format!("{flag}: container:NAME is not supported by builds");
+            Err(Failure::usage(what).hint("name the path of the namespace: ns:/proc/PID/ns/…"))
+        }
     }
-    let what = "--network: container:NAME and ns:PATH are not supported by builds and working \
-                containers";
-    Err(Failure::usage(what).hint("put the container on a named network, and name that"))
 }

@@ -10,6 +10,7 @@ use containers::syntax::{
 };
 use runtime::{ContainerSpec, Files, Isolation, Limits, Namespace, Network, NetworkSpec, Ulimit};
 
+use super::MapFlags;
 use crate::Failure;
 use crate::environment;
 use crate::flags::{each, of_flag, wrong_use};
@@ -64,9 +65,12 @@ pub struct SharedFlags {
     #[arg(short, long, value_name = "HOST:CONTAINER[:…]", help_heading = "Files")]
     pub(crate) volume: Vec<String>,
     /// Give access to a device of this machine; add :r, :w or :m to allow reading, writing or mknod only.
-    /// `run` also takes VENDOR/CLASS=NAME of /etc/cdi or /var/run/cdi
+    /// VENDOR/CLASS=NAME is a device of /etc/cdi or /var/run/cdi
     #[arg(long, value_name = "HOST[:CONTAINER]", help_heading = "Files")]
     pub(crate) device: Vec<String>,
+    /// Find devices VENDOR/CLASS=NAME in this directory (default: /etc/cdi, /var/run/cdi)
+    #[arg(long, value_name = "DIRECTORY", help_heading = "Files")]
+    pub(super) cdi_config_dir: Vec<PathBuf>,
     /// Limits.
     #[command(flatten)]
     pub limits: LimitFlags,
@@ -87,22 +91,23 @@ pub struct SharedFlags {
     /// Set a kernel parameter of the container's own namespaces
     #[arg(long, value_name = "NAME=VALUE", help_heading = "Security")]
     pub(crate) sysctl: Vec<String>,
-    /// Use this process namespace: private, host, or with `run` container:NAME or ns:PATH
+    /// Use this process namespace: private, host, ns:PATH, or with `run` and `from` container:NAME
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) pid: Option<Namespace>,
-    /// Use this IPC namespace, /dev/shm included: private, shareable, none (no /dev/shm), host, or with
-    /// `run` container:NAME or ns:PATH
+    /// Use this IPC namespace, /dev/shm included: private, shareable, none (no /dev/shm), host, ns:PATH, or
+    /// with `run` and `from` container:NAME
     #[arg(long, value_name = "NAMESPACE", value_parser = ipc_namespace, help_heading = "Security")]
     pub(crate) ipc: Option<Namespace>,
-    /// Use this UTS namespace (host name): private, host, or with `run` container:NAME or ns:PATH
+    /// Use this UTS namespace (host name): private, host, ns:PATH, or with `run` and `from` container:NAME
     #[arg(long, value_name = "NAMESPACE", value_parser = namespace, help_heading = "Security")]
     pub(crate) uts: Option<Namespace>,
     /// Use a private or the host's cgroup namespace: private or host
     #[arg(long, value_name = "private|host", value_parser = cgroup_namespace, help_heading = "Security")]
     pub(crate) cgroupns: Option<Namespace>,
-    /// Use this user namespace: host (that of this program). `run` also takes auto[:size=NUMBER] (ids that
-    /// no other container has), keep-id[:size=NUMBER,uid=ID,gid=ID] (your id is the same inside), nomap
-    /// (your id is not mapped), private (with --uidmap), container:NAME and ns:PATH
+    /// Use this user namespace: host (that of this program), private (one of its own), auto[:size=NUMBER]
+    /// (ids that no other container has) or ns:PATH. `run` also takes keep-id[:size=NUMBER,uid=ID,gid=ID]
+    /// (your id is the same inside), nomap (your id is not mapped) and container:NAME, and private with
+    /// --uidmap only
     #[arg(long, value_name = "USERNS", value_parser = syntax::user_namespace, help_heading = "Security")]
     pub(crate) userns: Option<UserNamespace>,
     /// Set the isolation: oci, rootless and default are the same sandbox; chroot shares the
@@ -202,19 +207,20 @@ impl SharedFlags {
     ///
     /// # Errors
     /// As [`SharedFlags::spec`]; the variable or the file is not understood.
-    pub fn completed(&self) -> Result<ContainerSpec, Failure> {
-        let mut spec = self.isolated()?;
-        let named = complete(&mut spec)?;
-        each("--device", &named, syntax::device)?;
+    pub fn completed(&self, maps: &MapFlags) -> Result<ContainerSpec, Failure> {
+        let mut spec = self.isolated(maps)?;
+        super::complete(&mut spec)?;
         Ok(spec)
     }
 
-    /// What the flags ask for, isolated as the environment says where no flag does.
+    /// What the flags ask for, isolated as the environment says where no flag does, with the namespaces
+    /// of containers.conf.
     ///
     /// # Errors
-    /// As [`SharedFlags::spec`]; the variable is not understood.
-    pub fn isolated(&self) -> Result<ContainerSpec, Failure> {
+    /// As [`SharedFlags::spec`]; the variable is not understood; there are no such ids.
+    pub fn isolated(&self, maps: &MapFlags) -> Result<ContainerSpec, Failure> {
         let mut flags = self.clone();
+        let ids = maps.ids(flags.userns.take())?;
         if flags.isolation.is_none()
             && let Ok(text) = std::env::var("BUILDAH_ISOLATION")
         {
@@ -222,7 +228,14 @@ impl SharedFlags {
             let refuse = |why| Failure::usage(format!("$BUILDAH_ISOLATION: {why}"));
             flags.isolation = Some(found.map_err(refuse)?);
         }
-        flags.spec()
+        let mut spec = flags.spec()?;
+        if spec.isolation.chroot && ids.is_some() {
+            return Err(Failure::usage("--isolation=chroot: there is no user namespace"));
+        }
+        spec.isolation.ids = ids;
+        let conf = environment::paths(runtime::in_user_namespace()).containers_conf()?;
+        containers::apply_namespaces(&conf.containers, &mut spec)?;
+        Ok(spec)
     }
 
     /// What the flags ask for.
@@ -230,35 +243,25 @@ impl SharedFlags {
     /// # Errors
     /// Values that are not understood or not supported, by name.
     pub fn spec(&self) -> Result<ContainerSpec, Failure> {
-        if let Some(other) = self.userns.as_ref().filter(|one| **one != UserNamespace::Host) {
-            let other = other.name();
-            return Err(Failure::usage(format!("--userns={other} is not supported here; host is"))
-                .hint("ids of their own are for the containers of `rbuild run IMAGE`"));
-        }
-        for (flag, given) in [("--pid", &self.pid), ("--ipc", &self.ipc), ("--uts", &self.uts)] {
-            if let Some(Namespace::Join(_)) = given {
-                return Err(Failure::usage(format!(
-                    "{flag}: only private and host are supported here"
-                ))
-                .hint("`rbuild run IMAGE` joins the namespaces of containers"));
-            }
-        }
         if let Some(group) = self.group_add.iter().find(|group| *group == "keep-groups") {
             return Err(Failure::usage(format!("--group-add {group} is not supported"))
                 .hint("name the groups"));
         }
+        let (named, paths): (Vec<_>, Vec<_>) =
+            self.device.iter().cloned().partition(|text| containers::is_device_name(text));
         let mut spec = ContainerSpec {
-            isolation: self.isolation()?,
+            isolation: self.isolation(&paths)?,
             limits: self.limits.limits(),
             files: self.files()?,
             network: self.network()?,
             ..ContainerSpec::default()
         };
         spec.process.groups.clone_from(&self.group_add);
+        containers::add_devices(&named, &self.cdi_config_dir, &mut spec)?;
         Ok(spec)
     }
 
-    fn isolation(&self) -> Result<Isolation, Failure> {
+    fn isolation(&self, devices: &[String]) -> Result<Isolation, Failure> {
         let chroot = self.isolation == Some(Sandbox::Chroot);
         let spaces = [&self.pid, &self.ipc, &self.uts, &self.cgroupns];
         if chroot && spaces.contains(&&Some(Namespace::Private)) {
@@ -273,7 +276,7 @@ impl SharedFlags {
             cgroup: self.cgroupns.clone(),
             chroot,
             sysctls: self.sysctls()?,
-            devices: each("--device", &self.device, syntax::device)?,
+            devices: each("--device", devices, syntax::device)?,
             user_namespace: runtime::in_user_namespace(),
             ..Isolation::default()
         };
@@ -413,10 +416,8 @@ mod tests {
             "--network=web:ip=here",
             "--network=none,host",
             "--network=pasta:-t",
-            "--pid=/proc/1/ns/pid",
-            "--pid=container:web",
+            "--pid=proc/1/ns/pid",
             "--cgroupns=container:web",
-            "--userns=auto",
             "--isolation=moon",
             "--dns=here",
             "--dns=none,9.9.9.9",

@@ -495,6 +495,7 @@ impl Monitor {
             scopes: 0,
             terminal: exec.terminal,
             descriptors: exec.descriptors.clone(),
+            other: None,
             role: Role::Join {
                 exec,
                 cgroups: self

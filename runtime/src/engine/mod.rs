@@ -467,6 +467,7 @@ fn configure(
         scopes: 0,
         terminal: terminal.then_some(size),
         descriptors: Vec::new(),
+        other: None,
         role,
     };
     Ok((config, filter.unwrap_or_default()))

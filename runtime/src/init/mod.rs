@@ -10,6 +10,7 @@ mod memory;
 mod mounts;
 mod namespaces;
 mod orphans;
+mod other;
 mod owners;
 mod reaper;
 mod supervisor;

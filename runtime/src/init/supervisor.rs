@@ -11,6 +11,7 @@ use rustix::event::{PollFd, PollFlags, poll};
 use rustix::process::{Pid, WaitIdOptions, WaitIdStatus, WaitOptions, waitid};
 
 use super::exec::Launch;
+use super::other::{self, ForeignContainer};
 use super::{borders, filesystem, namespaces};
 use crate::cgroup::Cgroup;
 use crate::stage::{
@@ -33,6 +34,8 @@ pub(crate) struct RunningContainer {
     adopts: bool,
     /// For an engine: our end of the terminal, and that at which the filter asks.
     pub(crate) descriptors: Vec<OwnedFd>,
+    /// The runtime that made it, if that is not this one.
+    pub(super) other: Option<ForeignContainer>,
 }
 
 /// The namespaces and the mount sources of a container, opened.
@@ -55,6 +58,9 @@ pub(crate) fn prepare(given: &mut StageInput) -> Step<ContainerInputs> {
 
 /// Makes the container and waits until its program runs.
 pub(crate) fn begin(given: &mut StageInput) -> Step<RunningContainer> {
+    if let Some(runtime) = given.config.other.take() {
+        return other::begin(given, runtime);
+    }
     let prepared = prepare(given)?;
     begin_with(given, prepared)
 }
@@ -205,6 +211,7 @@ impl RunningContainer {
             cgroup: None,
             adopts: false,
             descriptors: Vec::new(),
+            other: None,
         }
     }
 
@@ -254,6 +261,9 @@ pub(crate) fn release(container: &RunningContainer) {
     if let Some(cgroup) = &container.cgroup {
         cgroup.kill();
         cgroup.remove();
+    }
+    if let Some(other) = &container.other {
+        other.remove();
     }
 }
 
