@@ -65,11 +65,12 @@ fn name(flag: &str) -> &str {
 struct Scene<'a> {
     bench: Bench,
     registry: &'a str,
+    block: &'a str,
 }
 
-impl Scene<'_> {
-    fn new(bench: Bench, registry: &str) -> Scene<'_> {
-        let scene = Scene { bench, registry };
+impl<'a> Scene<'a> {
+    fn new(bench: Bench, registry: &'a str, block: &'a str) -> Self {
+        let scene = Scene { bench, registry, block };
         let bench = &scene.bench;
         bench.busybox();
         bench.write("args.env", "V=3\n");
@@ -119,7 +120,7 @@ impl Scene<'_> {
         let bin = here.join("bin").display().to_string();
         command.env("PATH", format!("{bin}:/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin"));
         command.env("REGISTRY", self.registry).env("N", number).env("PROBE", probe);
-        command.env("FROM_HOST", "yes").env("BLOCK", block_device());
+        command.env("FROM_HOST", "yes").env("BLOCK", self.block);
         for kind in ["cgroup", "ipc", "pid", "user", "uts"] {
             let space = std::fs::read_link(format!("/proc/self/ns/{kind}")).unwrap();
             command.env(format!("HOST_{}", kind.to_uppercase()), space);
@@ -151,12 +152,29 @@ impl Scene<'_> {
     }
 }
 
-/// A block device of this machine.
-fn block_device() -> String {
-    let all = std::fs::read_dir("/sys/block").unwrap().flatten();
-    let mut names: Vec<_> = all.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.sort();
-    format!("/dev/{}", names.first().map_or("none", String::as_str))
+/// A loop device of this test alone. Its requests are scheduled by bfq, the only one that knows weights.
+struct LoopDevice {
+    path: String,
+    weights: bool,
+    _file: tempfile::NamedTempFile,
+}
+
+impl LoopDevice {
+    fn new() -> LoopDevice {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        file.as_file().set_len(1 << 20).unwrap();
+        let made = run(Command::new("losetup").args(["--find", "--show"]).arg(file.path())).ok();
+        let path = made.stdout.trim().to_owned();
+        let scheduler = path.replace("/dev/", "/sys/block/") + "/queue/scheduler";
+        let weights = std::fs::write(scheduler, "bfq").is_ok();
+        LoopDevice { path, weights, _file: file }
+    }
+}
+
+impl Drop for LoopDevice {
+    fn drop(&mut self) {
+        let _ = Command::new("losetup").args(["--detach", &self.path]).status();
+    }
 }
 
 fn base64(text: &str) -> String {
@@ -173,12 +191,12 @@ fn base64(text: &str) -> String {
     out
 }
 
-fn check(bench: Bench, rows: &[Row]) {
+fn check(bench: Bench, rows: &[Row], block: &str) {
     let Some(registry) = DockerRegistry::with_password("me", "geheim") else { return };
     let bin = bench.path().join("bin");
     std::fs::create_dir(&bin).unwrap();
     std::os::unix::fs::symlink(e2e_program(&bench), bin.join("rbuild")).unwrap();
-    let scene = Scene::new(bench, &registry.address);
+    let scene = Scene::new(bench, &registry.address, block);
     let wrong: Vec<String> =
         rows.iter().enumerate().filter_map(|(at, row)| scene.check(at, row)).collect();
     assert!(wrong.is_empty(), "{} of {}:\n{}", wrong.len(), rows.len(), wrong.join("\n\n"));
@@ -208,8 +226,13 @@ fn every_flag_that_works_has_a_row_for_root_and_one_for_a_user() {
 #[test]
 fn the_flags_of_run_do_for_root_what_the_table_says() {
     if root() {
-        let rows: Vec<Row> = table().into_iter().filter(|row| row.root).collect();
-        check(Bench::new(), &rows);
+        let block = LoopDevice::new();
+        if !block.weights {
+            requires::cannot("the kernel has no bfq scheduler");
+        }
+        let can = |row: &Row| block.weights || name(&row.flag) != "--blkio-weight-device";
+        let rows: Vec<Row> = table().into_iter().filter(|row| row.root && can(row)).collect();
+        check(Bench::new(), &rows, &block.path);
     }
 }
 
@@ -217,5 +240,7 @@ fn the_flags_of_run_do_for_root_what_the_table_says() {
 fn the_flags_of_run_do_for_a_user_what_the_table_says() {
     let Some(user) = User::get() else { return };
     let rows: Vec<Row> = table().into_iter().filter(|row| row.user).collect();
-    check(Bench::of(user.uid, user.gid), &rows);
+    let mut devices = std::fs::read_dir("/sys/block").unwrap().flatten();
+    let block = devices.next().map(|device| format!("/dev/{}", device.file_name().display()));
+    check(Bench::of(user.uid, user.gid), &rows, &block.expect("a block device"));
 }
