@@ -93,5 +93,7 @@ fn a_hundred_thousand_files_are_built_in_little_memory() {
     let mut command = bench.command("rbuild");
     command.args(["bud", "-q", "context"]).stdout(std::process::Stdio::null());
     let taken = peak(&command.spawn().expect("rbuild"));
-    assert!(taken < 64 << 20, "{taken} bytes of memory");
+    // The program is mapped, and counted, as far as it is used: one that is not optimised has more of it.
+    let unoptimised = if cfg!(debug_assertions) { 16 << 20 } else { 0 };
+    assert!(taken < unoptimised + (64 << 20), "{taken} bytes of memory");
 }
