@@ -26,8 +26,7 @@ impl S3 {
     /// Starts it, where it is installed.
     pub fn start() -> Option<S3> {
         let program = peer("moto_server")?;
-        let listener = TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr());
-        let port = listener.expect("a port").port();
+        let port = crate::free_port();
         let mut child = Command::new(program)
             .args(["-H", "127.0.0.1", "-p", &port.to_string()])
             .env("S3_IGNORE_SUBDOMAIN_BUCKETNAME", "true")

@@ -1,6 +1,6 @@
 //! Repositories, and `git daemon` on loopback.
 
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
@@ -20,8 +20,7 @@ impl Repositories {
     pub fn serve(directory: &Path) -> Option<Repositories> {
         peer("git")?;
         std::fs::create_dir_all(directory).expect("a directory");
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = crate::free_port();
         // `git daemon` would leave its program behind when it is ended.
         let programs = run(Command::new("git").arg("--exec-path")).ok().text().to_owned();
         let child = Command::new(Path::new(&programs).join("git-daemon"))

@@ -258,6 +258,19 @@ impl Bench {
     }
 }
 
+/// A port of loopback that is free now, for a program that starts a moment later: below the range from which the kernel takes
+/// ports for connections and for port 0, so that no test beside this one gets it meanwhile.
+pub fn free_port() -> u16 {
+    use std::hash::{BuildHasher, Hasher};
+    loop {
+        let random = std::hash::RandomState::new().build_hasher().finish();
+        let port = 20_000 + u16::try_from(random % 12_000).expect("a small number");
+        if std::net::TcpListener::bind(("127.0.0.1", port)).is_ok() {
+            return port;
+        }
+    }
+}
+
 /// Waits until this holds; a minute is for machines that are busy.
 ///
 /// # Panics

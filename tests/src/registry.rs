@@ -1,7 +1,6 @@
 //! Debian's `docker-registry`, a registry that is not ours, on loopback.
 
 use std::io::{BufRead, BufReader};
-use std::net::TcpListener;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
@@ -34,8 +33,7 @@ impl DockerRegistry {
 
     fn start_in(directory: tempfile::TempDir, more: &str) -> Option<DockerRegistry> {
         let program = crate::peer("docker-registry")?;
-        let port =
-            TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port").port();
+        let port = crate::free_port();
         let address = format!("127.0.0.1:{port}");
         let config = directory.path().join("config.yml");
         let text = format!(

@@ -198,7 +198,7 @@ fn go(bench: Bench, deeds: Vec<(&'static str, &'static [&'static str])>) {
     eprintln!("RBUILD_KILL_SEED={seed}");
     bench.busybox();
     bench.rbuild(["network", "create", "web"]).ok();
-    let port = TcpListener::bind(("127.0.0.1", 0)).unwrap().local_addr().unwrap().port();
+    let port = e2e::free_port();
     let chance = Chance::new(seed);
     let mut rounds =
         Rounds { bench, deeds, chance, port, run: BTreeSet::new(), kills: 0, running: 0 };

@@ -38,7 +38,7 @@ impl Scene {
         let registry = DockerRegistry::start()?;
         let bench = Bench::new();
         bench.busybox();
-        let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = e2e::free_port();
         std::os::unix::fs::symlink(binary("rbuild"), bench.path().join("rbuild")).unwrap();
         let serve = "RUN mkdir -p /www\nVOLUME /cache\nEXPOSE 80\n\
                      CMD trap '' HUP; httpd -p 80 -h /www; while :; do echo tick; sleep 0.2; done\n";

@@ -118,12 +118,6 @@ fn a_working_container_and_a_container_that_ends_with_its_command_have_the_same_
     });
 }
 
-/// A port of this machine that is free now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    listener.local_addr().expect("an address").port()
-}
-
 /// What the service at a port says; `None` where there is none, after a while of trying if it is
 /// `wanted`.
 fn answer(port: u16, wanted: bool) -> Option<String> {
@@ -147,7 +141,7 @@ const SERVE: [&str; 7] = ["busybox", "httpd", "-f", "-p", "80", "-h", "/etc"];
 #[test]
 fn a_published_port_leads_into_the_container_and_ends_with_it() {
     as_everybody(|bench| {
-        let port = free_port();
+        let port = e2e::free_port();
         let publish = format!("--publish=127.0.0.1:{port}:80");
         let run = ["run", "-d", "--name=web", "--hostname=here", &publish, "busybox"];
         bench.rbuild([&run[..], &SERVE].concat()).ok();

@@ -358,7 +358,7 @@ fn commands_of_working_containers_are_on_named_networks() {
 fn an_internal_network_has_no_way_out_and_others_have() {
     as_everybody(|bench| {
         // Published at this machine's address, it is outside for other networks.
-        let port = free_port();
+        let port = e2e::free_port();
         serve(bench, "outside", &[&format!("--publish={port}:80")]);
         let machine = machine_address();
         bench.rbuild(["network", "create", "--internal", "in"]).ok();
@@ -399,7 +399,7 @@ fn containers_have_addresses_of_ipv6_where_the_network_has() {
 #[test]
 fn published_ports_lead_onto_named_networks() {
     as_everybody(|bench| {
-        let (tcp, udp) = (free_port(), free_port());
+        let (tcp, udp) = (e2e::free_port(), e2e::free_port());
         bench.rbuild(["network", "create", "web"]).ok();
         let publish = format!("--publish=127.0.0.1:{tcp}:80");
         let second = format!("--publish={udp}:53/udp");
@@ -438,7 +438,7 @@ fn processes(bench: &Bench, mark: &str) -> Vec<u32> {
 #[test]
 fn a_network_outlives_the_kill_of_the_process_that_carries_it() {
     as_everybody(|bench| {
-        let port = free_port();
+        let port = e2e::free_port();
         bench.rbuild(["network", "create", "web"]).ok();
         serve(bench, "one", &["--network=web", &format!("--publish=127.0.0.1:{port}:80")]);
         serve(bench, "two", &["--network=web"]);
@@ -468,7 +468,7 @@ fn a_network_outlives_the_kill_of_the_process_that_carries_it() {
 #[test]
 fn a_container_keeps_its_networks_if_the_process_that_holds_them_is_killed() {
     as_everybody(|bench| {
-        let (one, two) = (free_port(), free_port());
+        let (one, two) = (e2e::free_port(), e2e::free_port());
         bench.rbuild(["network", "create", "web"]).ok();
         serve(bench, "one", &["--network=web", &format!("--publish=127.0.0.1:{one}:80")]);
         serve(bench, "two", &[&format!("--publish=127.0.0.1:{two}:80")]);
@@ -510,7 +510,7 @@ fn a_container_keeps_its_networks_if_the_process_that_holds_them_is_killed() {
 #[test]
 fn no_kill_at_any_instant_leaves_an_address_or_a_port() {
     as_everybody(|bench| {
-        let port = free_port();
+        let port = e2e::free_port();
         // Three addresses: a lost one would be missed soon.
         bench
             .rbuild([
@@ -542,12 +542,6 @@ fn no_kill_at_any_instant_leaves_an_address_or_a_port() {
         });
         bench.rbuild(["network", "rm", "web"]).ok();
     });
-}
-
-/// A port of this machine that is free now.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("a socket");
-    listener.local_addr().expect("an address").port()
 }
 
 /// What the service at a port says.
