@@ -145,7 +145,7 @@ fn what_is_wrong_with_a_network_is_one_clear_error() {
             (&["run", "--rm", "--network=pasta:-t,80", "busybox"], &["pasta", "published"]),
             (&["bud", "--network=web:ip=10.203.0.9", "context"], &["web", "fixed address"]),
             (&["bud", "--network=no", "context"], &["\"no\"", "network create"]),
-            (&["bud", "--network=container:a", "context"], &["container:NAME", "ns:/proc/PID"]),
+            (&["bud", "--network=container:a", "context"], &["container:NAME", "named network"]),
         ] {
             bench.rbuild(line).fails(words);
         }

@@ -62,7 +62,11 @@ pub fn refuse_containers(spec: &ContainerSpec) -> Result<(), Failure> {
         None => Ok(()),
         Some((flag, _)) => {
             let what = format!("{flag}: container:NAME is not supported by builds");
-            Err(Failure::usage(what).hint("name the path of the namespace: ns:/proc/PID/ns/…"))
+            let hint = match *flag {
+                "--network" => "put the container on a named network, and name that",
+                _ => "name the path of the namespace: ns:/proc/PID/ns/…",
+            };
+            Err(Failure::usage(what).hint(hint))
         }
     }
 }
